@@ -1,0 +1,90 @@
+"""Class sets and their colours. Class ids are positions in the set; 255 means unlabelled everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tdnet_ros.errors import ConfigurationError
+
+#: Id of a pixel without a class, in masks and in label images (vision_msgs calls it UNLABELED).
+UNLABELLED = 255
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Names and RGB colours of the classes that a network tells apart, in the order of its outputs."""
+
+    name: str
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.colours):
+            raise ConfigurationError(
+                f"label set '{self.name}' has {len(self.names)} names and {len(self.colours)} colours"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """RGB by class id (256, 3) uint8; ids without a class, UNLABELLED among them, are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.colours)] = self.colours
+        return table
+
+
+_CITYSCAPES = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+_CAMVID = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+CITYSCAPES = LabelSet("cityscapes", tuple(_CITYSCAPES), tuple(_CITYSCAPES.values()))
+CAMVID = LabelSet("camvid", tuple(_CAMVID), tuple(_CAMVID.values()))
+LABEL_SETS = {label_set.name: label_set for label_set in (CITYSCAPES, CAMVID)}
+
+
+def label_set(name: str) -> LabelSet:
+    """The label set of that name; raises ConfigurationError for a name that is not in LABEL_SETS."""
+    if name not in LABEL_SETS:
+        raise ConfigurationError(f"label set is '{name}', expected one of {sorted(LABEL_SETS)}")
+    return LABEL_SETS[name]
+
+
+def colourise(mask: npt.NDArray[np.uint8], labels: LabelSet) -> npt.NDArray[np.uint8]:
+    """Class ids (H, W) uint8 to RGB (H, W, 3) uint8."""
+    return labels.palette[mask]

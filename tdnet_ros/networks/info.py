@@ -1,0 +1,28 @@
+"""What a caller has to know of a network to feed it and to read its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tdnet_ros.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """Facts of one network.
+
+    ``mean`` and ``std`` are per channel in RGB order for pixels scaled to 0..1. ``stride`` is the distance of two
+    scores in input pixels, ``input_size`` (height, width) the size that the weights were made for,
+    ``align_corners`` how scores are upsampled.
+    """
+
+    name: str
+    labels: LabelSet
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    stride: int
+    minimum_size: int
+    input_size: tuple[int, int]
+    align_corners: bool
+    subnetworks: int
+    colour_order: str = "rgb"

@@ -1,0 +1,85 @@
+"""The building blocks that several networks share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, activation: (B, Cin, H, W) -> (B, Cout, ceil(H/s), ceil(W/s)).
+
+    ``same`` pads as TensorFlow does: at stride 2 an even size gets its single padding pixel at the far end, which
+    is what weights trained there expect. Otherwise padding is symmetric.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        activation: nn.Module | None = None,
+        same: bool = False,
+    ) -> None:
+        super().__init__()
+        self.same = same and stride > 1
+        padding = 0 if self.same else dilation * (kernel // 2)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.activation = activation if activation is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.same:
+            x = _pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
+        result: Tensor = self.activation(self.norm(self.conv(x)))
+        return result
+
+    def fold(self) -> None:
+        """Merge the batch norm into the convolution: the same function in eval mode, one pass less over memory."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+class SeparableConv(nn.Sequential):
+    """3x3 depthwise then 1x1: (B, Cin, H, W) -> (B, Cout, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            ConvNorm(inputs, inputs, 3, groups=inputs, activation=nn.ReLU(inplace=True)),
+            ConvNorm(inputs, outputs, activation=nn.ReLU(inplace=True)),
+        )
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each position: (B, C, H, W) -> same. Independent of size and batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def upsample(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to (B, C, H, W)."""
+    if (x.shape[2], x.shape[3]) == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def fold_batch_norm(network: nn.Module) -> None:
+    """Fold the batch norm of every ConvNorm in the network, in place; the network must be in eval mode."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+
+
+def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    height, width = x.shape[2], x.shape[3]
+    vertical = max((-(-height // stride) - 1) * stride + kernel - height, 0)
+    horizontal = max((-(-width // stride) - 1) * stride + kernel - width, 0)
+    return F.pad(x, (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2))

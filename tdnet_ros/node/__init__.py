@@ -1,0 +1,1 @@
+"""The ROS 2 face of tdnet_ros: the only package that imports ROS."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import CAMVID, CITYSCAPES, LabelSet
 from tdnet_ros.networks.attention import Encoder, Propagation
+from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
 from tdnet_ros.networks.heads import DetailHead, FCNHead, GatedContext, PyramidPooling
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.layers import ChannelNorm
+from tdnet_ros.networks.layers import ChannelNorm, fold_batch_norm
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.resnet import DilatedResNet18
 from tdnet_ros.networks.spatial_norm import SpatialLayerNorm
@@ -150,3 +155,25 @@ def _build_subnetwork(variant: TDNetVariant, index: int) -> SubNetwork:
     norm = ChannelNorm(values) if variant.norm_size is None else SpatialLayerNorm(*variant.norm_size)
     encoder = Encoder(path.channels, variant.key_channels, values)
     return SubNetwork(path, encoder, Propagation(index, variant.subnetworks, values), norm, head)
+
+
+def load_network(
+    name: str,
+    weights: Path | str | Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> TDNet:
+    """A network of the catalog in eval mode, ready to step.
+
+    ``weights`` is a file (official or our safetensors) or a state dict; None leaves fresh random weights, for
+    benchmarks and tests. Raises ConfigurationError for an unknown name and CheckpointError for weights that are
+    missing or do not fit.
+    """
+    network = build_network(name)
+    if weights is not None:
+        load_weights(network, read_checkpoint(weights), name)
+    network.eval()
+    # Fold in double precision: the norm's scale and the weights meet only once.
+    network.double()
+    fold_batch_norm(network)
+    return network.to(device=device, dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)

@@ -16,6 +16,7 @@ from tdnet_ros.errors import StateError
 from tdnet_ros.networks.attention import Encoder, Propagation, WindowEntry, positions
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.layers import upsample
+from tdnet_ros.networks.masks import Decoded, decode_mask
 
 
 class PathFeature(NamedTuple):
@@ -155,6 +156,10 @@ class TDNet(nn.Module):
         scores, state = self.advance(image, state, subnetwork)
         size = (image.shape[2], image.shape[3])
         return Advance(upsample(scores, size, self.info.align_corners), state)
+
+    def decode_mask(self, scores: Tensor, size: tuple[int, int], confidence: bool = False) -> Decoded:
+        """Scores (B, classes, h, w) -> mask and confidence (B, H, W) uint8 of that size (H, W)."""
+        return decode_mask(scores, size, self.info.align_corners, confidence)
 
     def is_warm(self, state: TDNetState, subnetwork: int) -> bool:
         """Whether a step of this sub-network from this state has its whole window."""

@@ -2,7 +2,7 @@
 
 The type support is C and must match the ROS 2 that loads it, so it is built only when that ROS 2 is known:
 
-* with the generator wheels (Linux x86-64; pyproject.toml asks for them): for the ROS wheels of the `[ros]` extra;
+* with the generator wheels (Linux x86-64; pyproject.toml asks for them): for the ROS of the `[ros]` extra;
 * inside a sourced ROS distribution (ROS_DISTRO is set): only with that distribution's own generators, that is
   with `pip install --no-build-isolation`. Its usual way is colcon and CMakeLists.txt, not this file;
 * anywhere else, or with TDNET_ROS_TYPE_SUPPORT=skip: not at all. The Python core works without it.
@@ -32,7 +32,7 @@ INTERFACE_PACKAGES = ("builtin_interfaces", "std_msgs")
 
 
 class BuildTypeSupport(build_ext):
-    """Generates the sources of the one extension module, compiles it and puts the Python classes beside it."""
+    """Generates and compiles the one extension module and puts the messages' Python classes beside it."""
 
     def run(self) -> None:
         import numpy
@@ -52,7 +52,7 @@ class BuildTypeSupport(build_ext):
         extension.include_dirs = [*map(str, generated.include_dirs), numpy.get_include()]
         extension.library_dirs = [str(ros_prefix() / "lib")]
         extension.libraries = link_libraries(INTERFACE_PACKAGES)
-        # From site-packages/tdnet_ros up to the environment's lib/, where the ROS wheels keep their libraries.
+        # From site-packages/tdnet_ros up to the environment's lib/, where the ROS wheels keep theirs.
         extension.extra_link_args = ["-Wl,-rpath,$ORIGIN/../../..", "-Wl,--as-needed"]
         extension.extra_compile_args = ["-O2", "-g0", "-w"]
         super().run()
@@ -83,7 +83,7 @@ def reason_to_skip_type_support() -> str | None:
 def extensions() -> list[Extension]:
     reason = reason_to_skip_type_support()
     if reason is not None:
-        print(f"tdnet_ros: building without ROS 2 message type support: {reason}", file=sys.stderr)
+        sys.stderr.write(f"tdnet_ros: building without ROS 2 message type support: {reason}\n")
         return []
     return [Extension(f"{PACKAGE}.{PACKAGE}_s__rosidl_typesupport_c", sources=[], language="c++")]
 

@@ -1,9 +1,9 @@
 """Generates rclpy type support for the package's messages with nothing but the ROS 2 generator wheels.
 
-In a ROS workspace CMake and ament do this (see CMakeLists.txt). A pip installation has neither, so setup.py calls
-the same generators as Python modules and compiles everything they write, C structs, Fast CDR and introspection
-type support and the Python converters, into ONE extension module `<package>_s__rosidl_typesupport_c`: the name
-that the generated Python classes import.
+In a ROS workspace CMake and ament do this (see CMakeLists.txt). A pip installation has neither, so setup.py
+calls the same generators as Python modules and compiles everything they write, C structs, Fast CDR and
+introspection type support and the Python converters, into ONE extension module
+`<package>_s__rosidl_typesupport_c`: the name that the generated Python classes import.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ GENERATOR_MODULES = (
     "rosidl_typesupport_introspection_c",
 )
 
+# Those whose headers lack the one that CMake would write.
+GENERATORS_OF_HEADERS = (
+    "rosidl_generator_c",
+    "rosidl_typesupport_fastrtps_c",
+    "rosidl_typesupport_introspection_c",
+)
+
 # Libraries that every type support links, after those of the interface packages it depends on.
 RUNTIME_LIBRARIES = (
     "rosidl_typesupport_fastrtps_c",
@@ -37,9 +44,9 @@ RUNTIME_LIBRARIES = (
     "fastcdr",
 )
 
-# rosidl_typesupport_c's own generated dispatch opens one shared library per type support by name. Here they all
-# live in one extension module, so the choice is made by a function instead. Both are needed: the middleware of
-# ROS 2 Kilted is content with fastrtps, that of Jazzy asks for introspection as well.
+# rosidl_typesupport_c's own generated dispatch opens one shared library per type support by name. Here they
+# all live in one extension module, so the choice is made by a function instead. Both are needed: the
+# middleware of ROS 2 Kilted is content with fastrtps, that of Jazzy asks for introspection as well.
 DISPATCH_SOURCE = Template(r"""
 #include <string.h>
 #include "rosidl_runtime_c/message_type_support_struct.h"
@@ -84,7 +91,7 @@ const rosidl_message_type_support_t * HANDLE_OF(rosidl_typesupport_c)(void)
 
 @dataclass(frozen=True)
 class GeneratedTypeSupport:
-    """What the generators wrote: the Python classes of the messages and the sources of the extension module."""
+    """What the generators wrote: the messages' Python classes and the sources of the extension module."""
 
     python_dir: Path
     sources: list[Path]
@@ -99,12 +106,13 @@ def missing_generators() -> list[str]:
 def ros_prefix() -> Path:
     """Returns the directory under which the generators' lib/, include/ and share/ lie.
 
-    It is derived from a generator's own location, `<prefix>/lib/python3.x/site-packages/rosidl_generator_py`. Not
-    from sys.prefix: under pip's build isolation that is the outer environment, while the wheels lie in an overlay.
+    It is derived from a generator's own location, `<prefix>/lib/python3.x/site-packages/rosidl_generator_py`.
+    Not from sys.prefix: under pip's build isolation that is the outer environment, while the wheels lie in an
+    overlay.
     """
     spec = importlib.util.find_spec("rosidl_generator_py")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("rosidl_generator_py is not installed: there is no ROS 2 to build messages with")
+        raise ModuleNotFoundError("rosidl_generator_py is not installed: no ROS 2 to build messages with")
     return Path(spec.origin).resolve().parents[4]
 
 
@@ -116,12 +124,12 @@ def link_libraries(interface_packages: Sequence[str]) -> list[str]:
 
 
 class TypeSupportGenerator:
-    """Runs the generators for all msg/*.msg of one package, each into a directory of its own below `work_dir`."""
+    """Runs the generators for all msg/*.msg of one package, each into its own directory below `work_dir`."""
 
     def __init__(
         self, package: str, package_dir: Path, work_dir: Path, interface_packages: Sequence[str]
     ) -> None:
-        """`interface_packages` must list every package whose types occur, also those nested in other types."""
+        """`interface_packages` must list every package whose types occur, nested ones included."""
         self.package = package
         self.package_dir = package_dir.resolve()
         self.work_dir = work_dir.resolve()
@@ -159,10 +167,9 @@ class TypeSupportGenerator:
         generate_py(self._arguments("rosidl_generator_py"), ["rosidl_typesupport_c"])
         self._write_dispatch()
 
-        with_headers = ("rosidl_generator_c", "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
-        for generator in with_headers:
+        for generator in GENERATORS_OF_HEADERS:
             self._write_visibility_header(generator)
-        generated = [self._output_dir(name) for name in (*with_headers, "rosidl_generator_py")]
+        generated = [self._output_dir(name) for name in (*GENERATORS_OF_HEADERS, "rosidl_generator_py")]
         return GeneratedTypeSupport(
             python_dir=self._output_dir("rosidl_generator_py") / "msg",
             sources=sorted(path for path in self.work_dir.rglob("*") if path.suffix in (".c", ".cpp")),

@@ -1,0 +1,137 @@
+"""What all tests share: a ROS domain of their own, the data pack, real processes, a watch over skips."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from running_process import RunningProcess, python_environment, remove_abandoned_shared_memory
+
+from tdnet_ros.evaluation.processes import free_domain
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--forbid-unlisted-skips",
+        action="store_true",
+        help=f"fail when a test is skipped for a reason that is not listed in {ALLOWED_SKIPS.name}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--forbid-unlisted-skips"):
+        config.pluginmanager.register(SkipWatch(read_allowed_skips(ALLOWED_SKIPS)), "skip-watch")
+
+
+def read_allowed_skips(path: Path) -> list[re.Pattern[str]]:
+    """Reads one regular expression per line; everything from ` # ` on says why that skip is allowed."""
+    lines = [line.split(" # ")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [re.compile(line) for line in lines if line and not line.startswith("#")]
+
+
+class SkipWatch:
+    """Fails the run when a test was skipped for a reason that no one has allowed."""
+
+    def __init__(self, allowed: list[re.Pattern[str]]) -> None:
+        self.allowed = allowed
+        self.unlisted: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not any(pattern.search(reason) for pattern in self.allowed):
+            self.unlisted.append(f"{report.nodeid}: {reason}")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unlisted and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.unlisted:
+            terminalreporter.section(f"skipped, and {ALLOWED_SKIPS.name} does not list why", red=True)
+            for line in self.unlisted:
+                terminalreporter.line(line)
+
+
+@pytest.fixture
+def data_pack() -> Path:
+    """The folder of third-party videos, labels and weights that TDNET_ROS_DATA names; skips without it."""
+    value = os.environ.get("TDNET_ROS_DATA")
+    if not value:
+        pytest.skip("TDNET_ROS_DATA is not set: this test needs the data pack")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"TDNET_ROS_DATA={value} is not a folder")
+    return path
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A ROS domain that no other test uses meanwhile, set for this process; yields it as an environment."""
+    if importlib.util.find_spec("rclpy") is None:
+        pytest.skip("rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
+    with _reserved_domain() as domain:
+        settings = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield python_environment(settings)
+
+
+class _reserved_domain:
+    """A domain from 1 to 100, locked against test runs beside this one until the block is left."""
+
+    def __enter__(self) -> int:
+        while True:
+            domain = free_domain()
+            path = Path(tempfile.gettempdir()) / f"tdnet_ros_test_domain_{domain}.lock"
+            self._lock = path.open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+                continue
+            return domain
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+
+@pytest.fixture
+def start_process(ros_domain: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., RunningProcess]]:
+    """Starts `python -m MODULE ARGUMENTS...` as a process in the test's ROS domain; ended with the test.
+
+    `start_process("tdnet_ros.node.player_node", "--ros-args", ..., environment={"NAME": "value"})` returns a
+    RunningProcess: `wait_for(pattern)`, `stop()`, `wait()`, `output`.
+    """
+    processes: list[RunningProcess] = []
+
+    def start(module: str, *arguments: str, environment: dict[str, str] | None = None) -> RunningProcess:
+        command = [sys.executable, "-m", module, *arguments]
+        process = RunningProcess(command, {**ros_domain, **(environment or {})}, tmp_path)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+    if any(process.killed for process in processes):
+        remove_abandoned_shared_memory()

@@ -1,0 +1,37 @@
+"""Frames out of a source's images, whatever form the source holds them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tdnet_ros.errors import DecodeError, ImageError
+from tdnet_ros.node.messages import compressed_to_frame, compressed_view, image_view, to_frame
+from tdnet_ros.video.decoding import decode_image
+from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.sources import (
+    IMAGE_TYPE,
+    CompressedPicture,
+    ImageSource,
+    Pixels,
+    SourceImage,
+)
+
+
+def frame_of(image: SourceImage) -> Frame:
+    """The image's pixels; raises ImageError or DecodeError, naming the image, when it is no good."""
+    content = image.content
+    try:
+        if isinstance(content, Pixels):
+            return Frame(content.image, image.stamp_ns, content.encoding)
+        if isinstance(content, CompressedPicture):
+            return Frame(decode_image(content.data, content.format), image.stamp_ns, "bgr8")
+        if content.type_name == IMAGE_TYPE:
+            return to_frame(image_view(content.cdr))
+        return compressed_to_frame(compressed_view(content.cdr))
+    except (ImageError, DecodeError) as error:
+        raise type(error)(f"image {image.index}: {error}") from error
+
+
+def frames(source: ImageSource) -> Iterator[Frame]:
+    """All frames of a source, in order."""
+    return map(frame_of, source)

@@ -1,0 +1,74 @@
+"""A bag written by a thread of its own, so that a slow disk never holds up whoever delivers the messages."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+
+from tdnet_ros.errors import TdnetRosError
+from tdnet_ros.evaluation.bags import BagWriter
+
+
+class BagQueue:
+    """Takes messages at any time, writes them in order; beyond ``limit_bytes`` they are dropped and counted.
+
+    ``failure`` is the error that ended the writing, such as a full disk; messages after it are dropped.
+    """
+
+    def __init__(self, writer: BagWriter, limit_bytes: int) -> None:
+        self.failure: TdnetRosError | None = None
+        self.dropped: Counter[str] = Counter()
+        self._writer = writer
+        self._limit_bytes = limit_bytes
+        self._waiting: deque[tuple[str, int, bytes]] = deque()
+        self._waiting_bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write_all, name="bag writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def written(self) -> dict[str, int]:
+        """Messages in the bag so far, by topic."""
+        return dict(self._writer.counts)
+
+    def put(self, topic: str, received_ns: int, cdr: bytes) -> None:
+        """Queue one message; returns at once."""
+        with self._changed:
+            # A single message larger than the limit is still let through when nothing waits.
+            full = self._waiting and self._waiting_bytes + len(cdr) > self._limit_bytes
+            if full or self.failure or self._closed:
+                self.dropped[topic] += 1
+                return
+            self._waiting.append((topic, received_ns, cdr))
+            self._waiting_bytes += len(cdr)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write what waits, then the bag's index; raises the error that ended the writing, if one did."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        if self.failure:
+            raise self.failure
+
+    def _write_all(self) -> None:
+        try:
+            with self._writer:
+                while message := self._next():
+                    self._writer.write(*message)
+        except TdnetRosError as error:
+            with self._changed:
+                self.failure = error
+                self.dropped.update(topic for topic, _, _ in self._waiting)
+                self._waiting.clear()
+
+    def _next(self) -> tuple[str, int, bytes] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
+            message = self._waiting.popleft()
+            self._waiting_bytes -= len(message[2])
+            return message

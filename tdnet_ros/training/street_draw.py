@@ -1,0 +1,236 @@
+"""Drawing: which face each pixel shows, by the painter's algorithm; then colours and motion for all pixels at once.
+
+Faces leave only their numbers on the canvas. Every face is a plane, so a pixel's place in its sprite and its place
+in the frame before are one homography each, looked up by number: no work per face and pixel, and motion is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tdnet_ros.training.street_atlas import Atlas
+from tdnet_ros.training.street_camera import Camera, Floats
+from tdnet_ros.training.street_faces import Faces
+from tdnet_ros.training.street_ground import (
+    FAR_M,
+    MATERIAL_NUMBERS,
+    MATERIALS,
+    NEAR_M,
+    SUBPIXEL_BITS,
+    fixed_point,
+    paint_polygon,
+)
+
+#: Slot of all ground in maps of identities: one plane, whatever lies on it.
+GROUND_SLOT = 1
+_FIRST_FACE = len(MATERIALS)
+_SMALL_PX = 5
+_CORNERS: Floats = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
+Numbers = npt.NDArray[np.intp]
+Plane = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Numbers per pixel (H, W): of ``surfaces``, which carry label and motion, and of ``skins``, which are seen.
+
+    They differ where one sees through railings and twigs. Numbers below the count of materials are ground, then
+    come ``faces``; ``planes`` (N, 3, 3) are the faces' homographies and ``depth`` (N,) their distance in metres.
+    """
+
+    surfaces: Numbers
+    skins: Numbers
+    faces: Faces
+    planes: Floats
+    depth: Floats
+    drawn: Numbers  # index of each face among those given
+
+    def slots(self) -> npt.NDArray[np.uint16]:
+        """Identity (H, W) of what each pixel is labelled as, the same from frame to frame."""
+        table = np.concatenate([np.full(_FIRST_FACE, GROUND_SLOT), self.faces.slot]).astype(np.uint16)
+        return np.asarray(table.take(self.surfaces))
+
+    def labels(self) -> npt.NDArray[np.uint8]:
+        ground = np.array([label for label, _ in MATERIALS.values()], np.uint8)
+        return np.asarray(np.concatenate([ground, self.faces.label]).take(self.surfaces))
+
+
+def paint(
+    shape: tuple[int, int], camera: Camera, faces: Faces, backdrop: int, ground: list[tuple[str, Floats]], atlas: Atlas
+) -> Canvas:
+    """Paint faces from far to near on an (H, W) canvas; the first ``backdrop`` faces go behind the ground."""
+    planes = camera.planes(faces.origin, faces.across, faces.down)
+    visible, depth = _visible(shape, camera, faces, planes, backdrop)
+    order = visible[np.lexsort((faces.order[visible], -depth[visible]))]
+    faces, planes, depth = faces.take(order), planes[order], depth[order]
+    pad = np.ones((*faces.outline.shape[:2], 1))
+    outlines = np.concatenate([faces.outline, pad], -1) @ planes.transpose(0, 2, 1)
+    brush = _Brush(shape, faces, planes, outlines, atlas)
+    behind = order < backdrop
+    for number in np.flatnonzero(behind).tolist():
+        brush.face(number)
+    for material, polygon in ground:
+        brush.ground(MATERIAL_NUMBERS[material], polygon)
+    for number in np.flatnonzero(~behind).tolist():
+        brush.face(number)
+    return Canvas(brush.surfaces.astype(np.intp), brush.skins.astype(np.intp), faces, planes, depth, order)
+
+
+def _visible(shape: tuple[int, int], camera: Camera, faces: Faces, planes: Floats, backdrop: int) -> tuple[Numbers, Floats]:
+    """Indices of faces that may touch the picture, and every face's depth in metres."""
+    corners = _CORNERS @ planes.transpose(0, 2, 1)
+    depths = corners[..., 2]
+    safe = np.maximum(depths, NEAR_M)[..., None]
+    pixels = corners[..., :2] / safe
+    low, high = pixels.min(1), pixels.max(1)
+    # A face that passes the lens has corners whose pixels mean nothing: keep it, clipping decides.
+    passes = depths.min(1) < NEAR_M
+    on_screen = passes | ((high >= 0).all(1) & (low <= [shape[1] - 1, shape[0] - 1]).all(1))
+    depth = (faces.anchor - camera.position) @ camera.rotation[2]
+    keep = on_screen & (depths.max(1) > NEAR_M) & (depth < FAR_M)
+    keep &= ~faces.one_sided | (np.linalg.det(planes) > 0)
+    keep[:backdrop] = True
+    return np.flatnonzero(keep), depth
+
+
+def _sizes(planes: Floats) -> tuple[Floats, Floats]:
+    """Length in px of each face's across and down vector at its middle (at its far end if that is too near)."""
+    middle = planes @ [0.5, 0.5, 1.0]
+    far = np.where(planes[:, 2, 0] > 0, 1.0, 0.0)
+    spot = np.stack([far, np.full(len(planes), 0.5), np.ones(len(planes))], -1)
+    ends = (planes @ spot[..., None])[..., 0]
+    point = np.where((middle[:, 2] > 1.0)[:, None], middle, ends)
+    depth = np.maximum(point[:, 2], 0.05)
+    pixel = point[:, :2] / depth[:, None]
+
+    def length(axis: int) -> Floats:
+        step = (planes[:, :2, axis] - pixel * planes[:, 2:, axis]) / depth[:, None]
+        return np.asarray(np.hypot(step[:, 0], step[:, 1]))
+
+    return length(0), length(1)
+
+
+class _Brush:
+    """Paints numbers: what is the same for all faces is computed for all at once, ahead."""
+
+    def __init__(self, shape: tuple[int, int], faces: Faces, planes: Floats, outlines: Floats, atlas: Atlas) -> None:
+        self.surfaces, self.skins = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+        self._planes, self._outlines, self._atlas = planes, outlines, atlas
+        self._ahead = outlines[..., 2].min(1) >= NEAR_M
+        safe = np.where(self._ahead[:, None, None], outlines, 1.0)
+        self._fixed = fixed_point(safe)
+        pixels = safe[..., :2] / safe[..., 2:]
+        self._low = np.maximum(np.floor(pixels.min(1)), 0).astype(np.intp)
+        self._high = np.minimum(np.ceil(pixels.max(1)) + 1, shape[::-1]).astype(np.intp)
+        self._sprites = faces.sprite.tolist()
+        self._levels = np.stack(atlas.levels(faces.sprite, *_sizes(planes))).min(0).tolist()
+
+    def ground(self, number: int, polygon: Floats) -> None:
+        for target in (self.surfaces, self.skins):
+            paint_polygon(target, polygon, number)
+
+    def face(self, face: int) -> None:
+        sprite = self._sprites[face]
+        seen, labelled = self._atlas.visible[sprite], self._atlas.region[sprite]
+        (left, top), (right, bottom) = self._low[face].tolist(), self._high[face].tolist()
+        # Masks of a few pixels say nothing that an outline would not.
+        if seen is None or bottom - top < _SMALL_PX:
+            self._fill(face, (self.surfaces, self.skins))
+        elif self._ahead[face] and right > left and bottom > top:
+            box = left, top, right, bottom
+            mask = self._warped(seen[self._levels[face]], face, box)
+            self.skins[top:bottom, left:right][mask] = face + _FIRST_FACE
+            if self._atlas.framed[sprite]:
+                self._fill(face, (self.surfaces,))
+                return
+            if labelled is not None:
+                mask = self._warped(labelled[self._levels[face]], face, box)
+            self.surfaces[top:bottom, left:right][mask] = face + _FIRST_FACE
+
+    def _fill(self, face: int, targets: tuple[npt.NDArray[np.uint16], ...]) -> None:
+        for target in targets:
+            if self._ahead[face]:
+                cv2.fillConvexPoly(target, self._fixed[face], (face + _FIRST_FACE,), cv2.LINE_8, SUBPIXEL_BITS)
+            else:
+                paint_polygon(target, self._outlines[face], face + _FIRST_FACE)
+
+    def _warped(
+        self, mask: npt.NDArray[np.uint8], face: int, box: tuple[int, int, int, int]
+    ) -> npt.NDArray[np.bool_]:
+        left, top, right, bottom = box
+        height, width = mask.shape
+        place = self._planes[face] * [1 / width, 1 / height, 1.0]
+        place[:, 2] += place[:, 0] / 2 + place[:, 1] / 2
+        place[0] -= left * place[2]
+        place[1] -= top * place[2]
+        return np.asarray(cv2.warpPerspective(mask, place, (right - left, bottom - top), flags=cv2.INTER_LINEAR)) > 110
+
+
+def _through(homographies: Floats, numbers: Numbers, grid: tuple[Plane, Plane]) -> tuple[Plane, Plane]:
+    """Each pixel (H, W) sent through the homography (N, 3, 3) of its number: x and y, each (H, W) float32."""
+    table = np.ascontiguousarray(homographies.reshape(-1, 9).T, np.float32)
+    across, down = grid
+    rows: list[Plane] = []
+    for row in range(3):
+        total = table[3 * row].take(numbers, mode="clip")
+        total *= across
+        part = table[3 * row + 1].take(numbers, mode="clip")
+        part *= down
+        total += part
+        total += table[3 * row + 2].take(numbers, mode="clip")
+        rows.append(total)
+    rows[0] /= rows[2]
+    rows[1] /= rows[2]
+    return rows[0], rows[1]
+
+
+class Shader:
+    """Turns canvases into colours and motion; holds what only depends on the picture's size."""
+
+    def __init__(self, height: int, width: int, atlas: Atlas) -> None:
+        self._atlas = atlas
+        across = np.broadcast_to(np.arange(width, dtype=np.float32), (height, width))
+        down = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None], (height, width))
+        self._grid = np.ascontiguousarray(across), np.ascontiguousarray(down)
+
+    def motion(self, canvas: Canvas, ground: Floats, before: Floats) -> npt.NDArray[np.float32]:
+        """Pixels (H, W, 2) from the frame to the one before. ``before`` (N, 3, 3) are the faces' planes there, in
+
+        the canvas's order; ``ground`` (3, 3) sends ground pixels there.
+        """
+        changes = before @ np.linalg.inv(canvas.planes)
+        table = np.concatenate([np.broadcast_to(ground, (_FIRST_FACE, 3, 3)), changes])
+        # Scaled so that float32 keeps its digits whatever the depth.
+        x, y = _through(table / np.abs(table).max((1, 2), keepdims=True), canvas.surfaces, self._grid)
+        x -= self._grid[0]
+        y -= self._grid[1]
+        return np.stack([x, y], -1)
+
+    def colours(self, canvas: Canvas) -> npt.NDArray[np.uint8]:
+        """What the sprites show, (H, W, 3) uint8, before light; ground is white."""
+        faces, atlas = canvas.faces, self._atlas
+        across, down = atlas.levels(faces.sprite, *_sizes(canvas.planes))
+        place = np.zeros((len(faces), 3, 3))
+        place[:, 0, 0] = atlas.widths[faces.sprite, across]
+        place[:, 1, 1] = atlas.heights[faces.sprite, down]
+        place[:, 0, 2] = atlas.lefts[faces.sprite, across] - 0.5
+        place[:, 1, 2] = atlas.tops[faces.sprite, down] - 0.5
+        place[:, 2, 2] = 1.0
+        nowhere = np.zeros((_FIRST_FACE, 3, 3))
+        nowhere[:, 2, 2] = 1.0
+        table = np.concatenate([nowhere, place @ np.linalg.inv(canvas.planes)])
+        scale = np.abs(table[:, 2]).max(1)[:, None, None]
+        x, y = _through(table / scale, canvas.skins, self._grid)
+        return np.asarray(cv2.remap(atlas.sheet, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def ground_points(self, camera: Camera, top: int) -> tuple[Plane, Plane]:
+        """Camera-relative x and z in metres of the ground seen from row ``top`` down, each (H - top, W)."""
+        inverse = np.linalg.inv(camera.ground()).astype(np.float32)
+        across, down = self._grid[0][top:], self._grid[1][top:]
+        x, z, w = (row[0] * across + row[1] * down + row[2] for row in inverse)
+        w = np.where(np.abs(w) < 1e-6, np.float32(1e-6), w)
+        return x / w, z / w

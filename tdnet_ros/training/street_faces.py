@@ -1,0 +1,142 @@
+"""Plane pieces in space, the only thing the rendered street is built from, kept as arrays so that NumPy can place them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Colour = tuple[float, float, float]
+
+#: Corners an outline may have; shorter ones repeat their last corner.
+OUTLINE_CORNERS = 12
+UP: Floats = np.array([0.0, 1.0, 0.0])
+_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+_WHITE: Colour = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """N plane pieces. A face spans ``origin + u * across + v * down`` for (u, v) inside its outline."""
+
+    origin: Floats  # (N, 3) metres
+    across: Floats  # (N, 3)
+    down: Floats  # (N, 3)
+    anchor: Floats  # (N, 3) the point whose depth sorts the face; one object's faces share it
+    outline: Floats  # (N, OUTLINE_CORNERS, 2) in (u, v)
+    sprite: npt.NDArray[np.intp]  # (N,) index into the sprite book
+    label: npt.NDArray[np.uint8]  # (N,)
+    tint: npt.NDArray[np.float32]  # (N, 3) factor on the sprite's colours
+    sunlit: npt.NDArray[np.float32]  # (N,) share of direct light; NaN: from the face's normal
+    order: npt.NDArray[np.intp]  # (N,) painted later when higher, within one object
+    one_sided: npt.NDArray[np.bool_]  # (N,) invisible from behind
+    slot: npt.NDArray[np.intp]  # (N,) identity that stays the same from frame to frame
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def take(self, index: npt.NDArray[np.intp]) -> Faces:
+        return Faces(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+
+def join(parts: Sequence[Faces]) -> Faces:
+    """All faces of several sets, in their order; at least one set is expected."""
+    return Faces(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Faces)}
+    )
+
+
+class FaceBuilder:
+    """Collects faces one at a time; slots count up from ``first_slot``."""
+
+    def __init__(self, first_slot: int = 0) -> None:
+        self._first_slot = first_slot
+        self._rows: list[tuple[object, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(
+        self,
+        origin: Floats,
+        across: Floats,
+        down: Floats,
+        sprite: int,
+        label: int,
+        anchor: Floats,
+        tint: Colour = _WHITE,
+        order: int = 0,
+        one_sided: bool = False,
+        sunlit: float = float("nan"),
+        outline: Sequence[tuple[float, float]] = _SQUARE,
+    ) -> None:
+        corners = list(outline) + [outline[-1]] * (OUTLINE_CORNERS - len(outline))
+        self._rows.append(
+            (origin, across, down, anchor, corners, sprite, label, tint, sunlit, order, one_sided)
+        )
+
+    def upright(
+        self,
+        foot: Floats,
+        right: Floats,
+        width: float,
+        height: float,
+        sprite: int,
+        label: int,
+        anchor: Floats | None = None,
+        tint: Colour = _WHITE,
+        order: int = 0,
+        sunlit: float = float("nan"),
+        outline: Sequence[tuple[float, float]] = _SQUARE,
+    ) -> None:
+        """A standing face whose lower edge is centred on ``foot`` and runs along the unit vector ``right``."""
+        origin = foot - right * (width / 2) + UP * height
+        self.add(
+            origin, right * width, -UP * height, sprite, label,
+            foot if anchor is None else anchor, tint, order, False, sunlit, outline,
+        )  # fmt: skip
+
+    def build(self) -> Faces:
+        count = len(self._rows)
+        columns = list(zip(*self._rows)) if count else [()] * 11
+
+        def floats(column: int, *shape: int) -> Floats:
+            return np.array(columns[column], np.float64).reshape(count, *shape)
+
+        return Faces(
+            origin=floats(0, 3),
+            across=floats(1, 3),
+            down=floats(2, 3),
+            anchor=floats(3, 3),
+            outline=floats(4, OUTLINE_CORNERS, 2),
+            sprite=floats(5).astype(np.intp),
+            label=floats(6).astype(np.uint8),
+            tint=floats(7, 3).astype(np.float32),
+            sunlit=floats(8).astype(np.float32),
+            order=floats(9).astype(np.intp),
+            one_sided=floats(10).astype(np.bool_),
+            slot=self._first_slot + np.arange(count, dtype=np.intp),
+        )
+
+
+def moved(faces: Faces, position: Floats, right: Floats, forward: Floats, first_slot: int) -> Faces:
+    """A model built around the origin, facing +z, placed at ``position`` with the street's axes there."""
+    turn = np.stack([right, UP, forward])
+    anchor = faces.anchor @ turn + position
+    return Faces(
+        origin=faces.origin @ turn + position,
+        across=faces.across @ turn,
+        down=faces.down @ turn,
+        anchor=anchor,
+        outline=faces.outline,
+        sprite=faces.sprite,
+        label=faces.label,
+        tint=faces.tint,
+        sunlit=faces.sunlit,
+        order=faces.order,
+        one_sided=faces.one_sided,
+        slot=first_slot + np.arange(len(faces), dtype=np.intp),
+    )

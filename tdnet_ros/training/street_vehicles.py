@@ -1,0 +1,199 @@
+"""Cars, vans and buses: solid bodies of plane panels with painted windows, lights, plates and wheels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tdnet_ros.labels import CAMVID
+from tdnet_ros.training.street_atlas import Picture, Sprite, SpriteBook
+from tdnet_ros.training.street_faces import UP, FaceBuilder, Faces
+from tdnet_ros.training.street_noise import cloud, painted
+
+CAR = CAMVID.names.index("car")
+_PAINTS = (
+    (150, 154, 158), (34, 36, 40), (28, 36, 66), (110, 24, 26), (206, 208, 206), (92, 96, 100), (40, 62, 54),
+    (96, 128, 146), (150, 112, 58), (58, 60, 64), (176, 178, 178), (50, 72, 118),
+)  # fmt: skip
+_RIGHT: npt.NDArray[np.float64] = np.array([1.0, 0.0, 0.0])
+_AHEAD: npt.NDArray[np.float64] = np.array([0.0, 0.0, 1.0])
+_DISC = tuple((0.5 + 0.5 * float(np.sin(a)), 0.5 - 0.5 * float(np.cos(a))) for a in np.arange(12) * np.pi / 6)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Measures of a body in metres: how far its cabin starts from either end, its waist and its slopes."""
+
+    length: float
+    width: float
+    height: float
+    waist: float
+    bonnet: float
+    boot: float
+    screen_slope: float
+    rear_slope: float
+    inset: float
+    wheel: float
+
+
+HATCHBACK = Shape(3.9, 1.68, 1.46, 0.92, 0.85, 0.12, 0.85, 0.4, 0.16, 0.6)
+SALOON = Shape(4.5, 1.76, 1.43, 0.92, 1.05, 0.85, 0.9, 0.6, 0.18, 0.62)
+VAN = Shape(4.8, 1.9, 2.1, 1.1, 0.7, 0.04, 0.7, 0.1, 0.1, 0.66)
+BUS = Shape(9.5, 2.5, 3.0, 1.2, 0.03, 0.03, 0.12, 0.06, 0.04, 0.95)
+SHAPES = (HATCHBACK, HATCHBACK, SALOON, SALOON, VAN, BUS)
+
+
+def _panel(rng: np.random.Generator, height: int, width: int, paint: npt.ArrayLike) -> Picture:
+    """Lacquered sheet metal: lighter where it faces up and mirrors the sky, dirty at its lower edge."""
+    fall = np.interp(np.linspace(0, 1, height), [0, 0.1, 0.35, 0.75, 1], [1.35, 1.15, 0.95, 0.72, 0.42])
+    factor = fall.astype(np.float32)[:, None] * (1 + 0.05 * cloud(rng, height, width, 40, 3, 2.0))
+    return painted(np.asarray(paint, np.float32) + np.float32(8), factor)
+
+
+def _pane(rng: np.random.Generator, height: int, width: int) -> Picture:
+    """Car glass: dark inside with head rests, sky mirrored in its upper half."""
+    fall = np.linspace(1.5, 0.55, height, dtype=np.float32)[:, None]
+    tone = float(rng.uniform(34, 70))
+    glass = painted(np.array([0.92, 1.0, 1.04], np.float32) * tone, fall * (1 + 0.3 * cloud(rng, height, width, 30, 3)))
+    for x in (0.28, 0.72):
+        cv2.rectangle(glass, (int((x - 0.1) * width), height // 2), (int((x + 0.1) * width), height), (16, 16, 17), -1)
+    return glass
+
+
+def _rear(rng: np.random.Generator, paint: npt.ArrayLike, front: bool) -> Picture:
+    """Lower rear or front, 64 rows from waist to sill: lamps, plate, bumper, grille."""
+    picture = _panel(rng, 64, 128, paint)
+    lamp = (205, 208, 205) if front else (150, 18, 22)
+    top, size = int(rng.integers(6, 16)), int(rng.integers(12, 22))
+    for x in (6, 122 - size):
+        cv2.rectangle(picture, (x, top), (x + size, top + (10 if front else 18)), lamp, -1)
+        cv2.rectangle(picture, (x, top), (x + size, top + (10 if front else 18)), (40, 20, 20), 1)
+    if front:
+        cv2.rectangle(picture, (36, top + 2), (92, top + 12), (18, 18, 19), -1)
+    cv2.rectangle(picture, (0, 40), (127, 43), (24, 24, 25), -1)
+    plate = (205, 205, 198) if front else (196, 168, 48)
+    y = int(rng.choice([26, 44]))
+    cv2.rectangle(picture, (46, y), (82, y + 8), plate, -1)
+    for x in range(49, 80, 5):
+        cv2.line(picture, (x, y + 2), (x, y + 6), (30, 28, 20), 2)
+    picture[56:] = (picture[56:] * 0.4).astype(np.uint8)
+    return picture
+
+
+def _side(rng: np.random.Generator, paint: npt.ArrayLike, shape: Shape) -> Picture:
+    """Lower side, 64 rows: doors, handles, rubbing strip, dark wheel arches."""
+    width = 256
+    picture = _panel(rng, 64, width, paint)
+    for x in (0.36, 0.58, 0.78):
+        cv2.line(picture, (int(x * width), 2), (int(x * width), 54), (20, 20, 21), 1)
+    for x in (0.54, 0.74):
+        cv2.rectangle(picture, (int(x * width) - 8, 12), (int(x * width), 14), (22, 22, 22), -1)
+    for x in (0.18, 0.82):
+        cv2.ellipse(picture, (int(x * width), 66), (int(0.4 / shape.length * width), 38), 0, 0, 360, (10, 10, 11), -1)
+    return picture
+
+
+def _cabin(rng: np.random.Generator, paint: npt.ArrayLike, posts: int) -> Picture:
+    """Side windows between painted posts."""
+    picture = _panel(rng, 64, 256, np.asarray(paint) * 0.9)
+    edges = np.linspace(0.03, 0.97, posts + 2)
+    for left, right in zip(edges[:-1], edges[1:]):
+        x0, x1 = int((left + 0.012) * 256), int((right - 0.012) * 256)
+        picture[7:62, x0:x1] = _pane(rng, 55, x1 - x0)
+    return picture
+
+
+def _framed(rng: np.random.Generator, paint: npt.ArrayLike) -> Picture:
+    picture = _panel(rng, 48, 96, np.asarray(paint) * 0.9)
+    picture[5:45, 6:90] = _pane(rng, 40, 84)
+    return picture
+
+
+def _wheel(rng: np.random.Generator) -> Picture:
+    picture = np.full((48, 48, 3), 18, np.uint8)
+    cv2.circle(picture, (24, 24), 15, (118, 120, 122), -1, cv2.LINE_AA)
+    for angle in np.arange(0, 2 * np.pi, 2 * np.pi / int(rng.integers(5, 8))):
+        cv2.circle(picture, (int(24 + 10 * np.sin(angle)), int(24 + 10 * np.cos(angle))), 3, (44, 44, 46), -1, cv2.LINE_AA)
+    return picture
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """A model around the origin, nose to +z, its wheels on the ground; ``half`` (2,) is its half width and length."""
+
+    faces: Faces
+    half: npt.NDArray[np.float64]
+
+
+def vehicle(rng: np.random.Generator, book: SpriteBook, shape: Shape) -> tuple[Vehicle, Vehicle]:
+    """A vehicle seen nose away and the same one turned round, with its sprites added to the book."""
+    paint = np.array(_PAINTS[rng.integers(len(_PAINTS))], np.float64) * rng.uniform(0.8, 1.1)
+    if shape is BUS:
+        paint = np.array(((150, 28, 30), (60, 110, 150), (190, 190, 184))[rng.integers(3)], np.float64)
+    plain = _panel(rng, 32, 32, paint)
+    sprites = {
+        "rear": _rear(rng, paint, False),
+        "front": _rear(rng, paint, True),
+        "side": _side(rng, paint, shape),
+        "cabin": _cabin(rng, paint, 6 if shape is BUS else 2),
+        "screen": _framed(rng, paint),
+        "back": _framed(rng, paint) if shape is not VAN else _panel(rng, 48, 96, paint),
+        "top": painted(paint.astype(np.float32) * np.float32(1.25), np.ones(plain.shape[:2], np.float32)),
+        "wheel": _wheel(rng),
+        "under": np.full((8, 8, 3), 12, np.uint8),
+    }
+    numbers = {name: book.add(Sprite(picture)) for name, picture in sprites.items()}
+    half = np.array([shape.width, shape.length]) / 2
+    away = _body(shape, numbers)
+    turned = np.array([-1.0, 1.0, -1.0])
+    return Vehicle(away, half), Vehicle(
+        Faces(**{**away.__dict__, "origin": away.origin * turned, "across": away.across * turned, "down": away.down * turned}),
+        half,
+    )
+
+
+def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
+    build = FaceBuilder()
+    hw, hl, sill = shape.width / 2, shape.length / 2, 0.2
+    lower = shape.waist - sill
+    centre = np.zeros(3)
+
+    def add(name: str, origin: npt.ArrayLike, across: npt.ArrayLike, down: npt.ArrayLike, order: int = 1, **more: object) -> None:
+        corners = more.get("outline")
+        outline = corners if isinstance(corners, tuple) else ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+        build.add(
+            np.asarray(origin, np.float64), np.asarray(across, np.float64), np.asarray(down, np.float64),
+            numbers[name], CAR, centre, order=order, one_sided=True, outline=outline,
+        )  # fmt: skip
+
+    add("rear", [-hw, shape.waist, -hl], [2 * hw, 0, 0], [0, -lower, 0])
+    add("front", [hw, shape.waist, hl], [-2 * hw, 0, 0], [0, -lower, 0])
+    add("under", [-hw * 0.92, sill + 0.02, -hl * 0.9], [2 * hw * 0.92, 0, 0], [0, -sill, 0], 0)
+    add("under", [hw * 0.92, sill + 0.02, hl * 0.9], [-2 * hw * 0.92, 0, 0], [0, -sill, 0], 0)
+    add("side", [-hw, shape.waist, hl], [0, 0, -2 * hl], [0, -lower, 0])
+    add("side", [hw, shape.waist, -hl], [0, 0, 2 * hl], [0, -lower, 0])
+    for z in (hl * 0.64, -hl * 0.64):
+        r = shape.wheel / 2
+        add("wheel", [-hw - 0.01, 2 * r, z + r], [0, 0, -2 * r], [0, -2 * r, 0], 2, outline=_DISC)
+        add("wheel", [hw + 0.01, 2 * r, z - r], [0, 0, 2 * r], [0, -2 * r, 0], 2, outline=_DISC)
+    front, back = hl - shape.bonnet, -hl + shape.boot
+    roof_front, roof_back = front - shape.screen_slope, back + shape.rear_slope
+    rise = shape.height - shape.waist
+    top = hw - shape.inset
+    add("top", [-hw, shape.waist, hl], [2 * hw, 0, 0], [0, 0, -shape.bonnet], 0)
+    add("top", [-hw, shape.waist, back], [2 * hw, 0, 0], [0, 0, -shape.boot], 0)
+    add("top", [-top, shape.height, roof_front], [2 * top, 0, 0], [0, 0, roof_back - roof_front], 3)
+    slant = shape.inset / (2 * hw)
+    trapezium = ((slant, 0.0), (1 - slant, 0.0), (1.0, 1.0), (0.0, 1.0))
+    add("back", [-hw, shape.height, roof_back], [2 * hw, 0, 0], [0, -rise, back - roof_back], 3, outline=trapezium)
+    add("screen", [hw, shape.height, roof_front], [-2 * hw, 0, 0], [0, -rise, front - roof_front], 3, outline=trapezium)
+    span = front - back
+    ahead, behind = shape.screen_slope / span, shape.rear_slope / span
+    left = ((ahead, 0.0), (1 - behind, 0.0), (1.0, 1.0), (0.0, 1.0))
+    right = ((behind, 0.0), (1 - ahead, 0.0), (1.0, 1.0), (0.0, 1.0))
+    add("cabin", [-top, shape.height, front], [0, 0, -span], [-shape.inset, -rise, 0], 3, outline=left)
+    add("cabin", [top, shape.height, back], [0, 0, span], [shape.inset, -rise, 0], 3, outline=right)
+    return build.build()

@@ -20,6 +20,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tools"))
+from install_layout import PACKAGE, data_files  # noqa: E402
 from rosidl_type_support import (  # noqa: E402
     TypeSupportGenerator,
     link_libraries,
@@ -27,7 +28,6 @@ from rosidl_type_support import (  # noqa: E402
     ros_prefix,
 )
 
-PACKAGE = "tdnet_ros"
 INTERFACE_PACKAGES = ("builtin_interfaces", "std_msgs")
 
 
@@ -88,22 +88,8 @@ def extensions() -> list[Extension]:
     return [Extension(f"{PACKAGE}.{PACKAGE}_s__rosidl_typesupport_c", sources=[], language="c++")]
 
 
-def files(pattern: str) -> list[str]:
-    """Returns the files that match, relative to this directory, as setuptools wants them."""
-    return [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(pattern)) if path.is_file()]
-
-
 setup(
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildTypeSupport},
-    # Where ament, ros2 run and ros2 launch look, relative to the environment.
-    data_files=[
-        ("share/ament_index/resource_index/packages", files("resource/packages/*")),
-        ("share/ament_index/resource_index/rosidl_interfaces", files("resource/rosidl_interfaces/*")),
-        (f"share/{PACKAGE}", ["package.xml"]),
-        (f"share/{PACKAGE}/launch", files("launch/*")),
-        (f"share/{PACKAGE}/config", files("config/*")),
-        (f"share/{PACKAGE}/msg", files("msg/*.msg")),
-        (f"lib/{PACKAGE}", files("scripts/*")),
-    ],
+    data_files=data_files(),
 )

@@ -1,0 +1,57 @@
+# make demo             segments a short clip that the package renders itself, through real ROS 2 processes
+# make demo VIDEO=FILE  segments a video of yours
+# make test             runs the test suite; PYTEST_ARGS="-k name" for a part of it
+# make lint             ruff, mypy on the core, codespell
+# make clean            removes everything that these commands have made
+#
+# Everything happens in .venv with the versions of constraints.txt. Another Python: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+SETUP := $(PYTHON) tools/setup_environment.py
+BIN := .venv/bin
+
+# .venv has a ROS 2 of its own. What a sourced distribution, or Python from another environment with ROS wheels, has
+# set would put a second one before it.
+ifneq ($(ROS_DISTRO)$(_ROS_WHEELS_BOOTSTRAP_COMPLETE),)
+unexport LD_LIBRARY_PATH
+endif
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport ROS_DISTRO ROS_PYTHON_VERSION ROS_VERSION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: demo test lint environment colcon-environment clean
+.DELETE_ON_ERROR:
+
+demo: environment
+	@$(BIN)/tdnet-ros demo $(if $(VIDEO),--video "$(VIDEO)")
+
+test: environment
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: environment
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+environment: .venv/.installed
+
+.venv/.dependencies: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: sudo apt install python3"; exit 1; }
+	@$(SETUP) dependencies
+	@touch $@
+
+.venv/.installed: .venv/.dependencies setup.py $(wildcard tools/*.py msg/* resource/*/* launch scripts config) package.xml
+	@$(SETUP) package
+	@touch $@
+
+# For test_colcon_build.py, which is skipped without it.
+colcon-environment: .venv-colcon/.installed
+
+.venv-colcon/.installed: test/colcon_requirements.txt constraints.txt
+	@$(SETUP) colcon
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-colcon build dist tdnet_ros.egg-info tdnet_ros/msg tdnet_ros/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache demo_output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

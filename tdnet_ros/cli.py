@@ -1,0 +1,222 @@
+"""The command line, ``tdnet-ros COMMAND``: each command is a function that declares its options and work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tdnet_ros import __version__
+from tdnet_ros.errors import TdnetRosError
+
+# Commands import what they need when they run: `tdnet-ros --help` should not wait for torch, nor ask for ROS.
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="", help="name of the network; see 'tdnet-ros models'")
+    parser.add_argument(
+        "--weights", default="", help="weight file; default: the weights that ship with the model"
+    )
+    parser.add_argument("--device", default="", help="auto (CUDA when there is one), cpu, cuda or cuda:N")
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--topic", default="", help="image topic of a bag that has several")
+    parser.add_argument(
+        "--rate-hz", type=float, default=0.0, help="frames per second instead of the source's own times"
+    )
+
+
+def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """play a video as a camera through the ROS 2 node and show what comes out"""
+    parser.add_argument(
+        "--video",
+        type=Path,
+        help="video file, image folder or rosbag2; default: a street rendered by our own code",
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the results")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="speed of the playback; 2 plays twice as fast"
+    )
+    parser.add_argument("--duration", type=float, default=0.0, help="play only the first so many seconds")
+    parser.add_argument("--transport", choices=("raw", "compressed"), default="raw", help="how images travel")
+    _add_source_options(parser)
+    _add_model_options(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        from tdnet_ros.demo import require_ros, run_demo, street_clip
+        from tdnet_ros.evaluation.replay import ReplaySettings
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+
+        require_ros()
+        settings = ReplaySettings(
+            source=arguments.video or street_clip(arguments.output, say),
+            output=arguments.output,
+            model=arguments.model,
+            weights=arguments.weights,
+            device=arguments.device,
+            topic=arguments.topic,
+            transport=arguments.transport,
+            rate=arguments.rate,
+            rate_hz=arguments.rate_hz,
+            duration_s=arguments.duration,
+        )
+        run_demo(settings, say)
+        return 0
+
+    return run
+
+
+def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """segment a video, image folder or rosbag2 without ROS"""
+    parser.add_argument("input", type=Path, help="video file, image folder or rosbag2")
+    parser.add_argument("-o", "--output", type=Path, help="overlay video to write, such as out.mp4")
+    parser.add_argument("--masks", type=Path, help="folder for the class ids, one PNG for each frame")
+    _add_source_options(parser)
+    _add_model_options(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        if arguments.output is None and arguments.masks is None:
+            parser.error("nothing to write: give --output, --masks or both")
+        from tdnet_ros.evaluation.segment_video import segment_video
+        from tdnet_ros.streaming import DEFAULT_MODEL, Segmenter
+        from tdnet_ros.video.sources import open_source
+
+        source = open_source(arguments.input, arguments.rate_hz or None, arguments.topic or None)
+        segmenter = Segmenter(
+            arguments.model or DEFAULT_MODEL, arguments.weights or None, arguments.device or "auto"
+        )
+        started_s = time.perf_counter()
+        progress = _Progress(source.frame_count)
+        done, stale = segment_video(source, segmenter, arguments.output, arguments.masks, progress)
+        seconds = time.perf_counter() - started_s
+        print(f"{done} frames in {seconds:.1f} s ({done / seconds:.1f} per second)")
+        if stale:
+            print(f"{stale} frames had a stamp that was not newer than the one before: no mask")
+        for written in filter(None, (arguments.output, arguments.masks)):
+            print(f"written: {written}")
+        return 0
+
+    return run
+
+
+class _Progress:
+    """A line every two seconds, with an estimate where the number of frames is known."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._started_s = self._said_s = time.perf_counter()
+
+    def __call__(self, done: int) -> None:
+        now_s = time.perf_counter()
+        if now_s - self._said_s < 2.0:
+            return
+        self._said_s = now_s
+        text = f"{done} frames"
+        if self._total:
+            left_s = (now_s - self._started_s) / done * (self._total - done)
+            text = f"{done} of {self._total} frames, about {left_s:.0f} s left"
+        print(text, flush=True)
+
+
+def play(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """publish a video, image folder or rosbag2 as a camera (ROS 2)"""
+    parser.add_argument("source", type=Path, help="video file, image folder or rosbag2")
+    parser.add_argument("--transport", choices=("auto", "raw", "compressed"), default="auto")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed; 2 plays twice as fast")
+    parser.add_argument("--loop", action="store_true", help="start again at the end")
+    parser.add_argument("--stamps", choices=("now", "original"), default="now", help="header stamps")
+    parser.add_argument("--frame-id", default="camera", help="header.frame_id of videos and folders")
+    parser.add_argument("--image-topic", default="image", help="topic to publish on instead of 'image'")
+    parser.add_argument("--wait-for-subscribers", type=int, default=1, help="0: play at once")
+    parser.epilog = (
+        "What follows --ros-args goes to ROS: remappings, QoS overrides, more parameters of the player."
+    )
+    _add_source_options(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        from tdnet_ros.demo import require_ros
+
+        require_ros()
+        from tdnet_ros.node.player_node import Player
+        from tdnet_ros.node.process import run_task
+
+        names = (
+            "topic",
+            "transport",
+            "rate",
+            "rate_hz",
+            "loop",
+            "stamps",
+            "frame_id",
+            "wait_for_subscribers",
+        )
+        parameters: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+        parameters["source"] = str(arguments.source.resolve())
+        # JSON is YAML: a folder named 007 stays a string.
+        given = [text for key, value in parameters.items() for text in ("-p", f"{key}:={json.dumps(value)}")]
+        remaps = [
+            text
+            for name in ("image", "image/compressed")
+            if arguments.image_topic != "image"
+            for text in ("-r", f"{name}:={arguments.image_topic}{name.removeprefix('image')}")
+        ]
+        return run_task(Player, "player", ["--ros-args", *given, *remaps, *arguments.ros_arguments])
+
+    return run
+
+
+def models(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """list the networks"""
+
+    def run(arguments: argparse.Namespace) -> int:
+        from tdnet_ros.networks.catalog import TDNETS
+        from tdnet_ros.streaming import DEFAULT_MODEL
+
+        width = max(map(len, TDNETS))
+        for name, variant in TDNETS.items():
+            default = "  (default)" if name == DEFAULT_MODEL else ""
+            classes = f"{variant.labels.name} ({len(variant.labels)} classes)"
+            print(f"{name:<{width}}  {classes:<24}  {variant.summary}{default}")
+        return 0
+
+    return run
+
+
+COMMANDS = (demo, segment, play, models)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    split = given.index("--ros-args") if "--ros-args" in given else len(given)
+    parser = argparse.ArgumentParser(
+        prog="tdnet-ros", description="Streaming semantic segmentation for video and ROS 2."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.__name__.replace("_", "-"), help=command.__doc__, description=command.__doc__
+        )
+        subparser.set_defaults(run=command(subparser))
+    parsed = parser.parse_args(given[:split])
+    parsed.ros_arguments = given[split + 1 :]
+    try:
+        return int(parsed.run(parsed))
+    except TdnetRosError as error:
+        print(f"tdnet-ros: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tdnet-ros: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running_process import RunningProcess, python_environment, remove_abandoned_shared_memory
-
-from tdnet_ros.evaluation.processes import free_domain
+from running_process import (
+    ReservedDomain,
+    RunningProcess,
+    python_environment,
+    remove_abandoned_shared_memory,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
@@ -89,30 +90,11 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """A ROS domain that no other test uses meanwhile, set for this process; yields it as an environment."""
     if importlib.util.find_spec("rclpy") is None:
         pytest.skip("rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
-    with _reserved_domain() as domain:
+    with ReservedDomain() as domain:
         settings = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         yield python_environment(settings)
-
-
-class _reserved_domain:
-    """A domain from 1 to 100, locked against test runs beside this one until the block is left."""
-
-    def __enter__(self) -> int:
-        while True:
-            domain = free_domain()
-            path = Path(tempfile.gettempdir()) / f"tdnet_ros_test_domain_{domain}.lock"
-            self._lock = path.open("w")
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._lock.close()
-                continue
-            return domain
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()
 
 
 @pytest.fixture

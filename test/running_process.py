@@ -9,12 +9,34 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tdnet_ros.evaluation.processes import free_domain
+
 SHARED_MEMORY = Path("/dev/shm")
+
+
+class ReservedDomain:
+    """A domain from 1 to 100, locked against test runs beside this one until the block is left."""
+
+    def __enter__(self) -> int:
+        while True:
+            domain = free_domain()
+            path = Path(tempfile.gettempdir()) / f"tdnet_ros_test_domain_{domain}.lock"
+            self._lock = path.open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+                continue
+            return domain
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
 
 
 class RunningProcess:

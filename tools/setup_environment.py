@@ -56,7 +56,7 @@ def missing_from_system() -> list[str]:
         )
     if sys.platform != "linux" or platform.machine() != "x86_64":
         missing.append(
-            f"ROS 2 wheels for {sys.platform} on {platform.machine()}: there are only those for Linux on x86-64 "
+            f"ROS 2 wheels for {sys.platform} on {platform.machine()}: they exist for Linux on x86-64 only "
             "(README.md, 'Supported systems', has other ways)"
         )
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -52,9 +52,8 @@ def is_trusted_with(encoding: str) -> bool:
     if layout is None or distribution_bridge() is None:
         return False
     step = _PROBE_SIDE * layout.pixel_bytes
-    content = bytes(range(40, 240)) * 2
-    data = memoryview(content)[: int(step * _PROBE_SIDE * layout.rows)]
-    probe = ImageView(0, 0, "", _PROBE_SIDE, _PROBE_SIDE, encoding, 0, step, data)
+    content = bytes(73 * number % 256 for number in range(int(step * _PROBE_SIDE * layout.rows)))
+    probe = ImageView(0, 0, "", _PROBE_SIDE, _PROBE_SIDE, encoding, 0, step, memoryview(content))
     try:
         difference = convert(probe, layout.result).astype(int) - encodings.convert(probe, layout)
     except (ImageError, ValueError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tdnet_ros.errors import CheckpointError
@@ -75,6 +76,18 @@ def read_checkpoint(source: Path | str | Mapping[str, Any]) -> Checkpoint:
     except Exception as error:  # torch raises pickle.UnpicklingError and, on hostile files, nearly anything
         raise CheckpointError(f"weights is '{path}', which is not a weight file: {_first_line(error)}") from error
     return Checkpoint(_unwrap(content, str(path)), {}, str(path))
+
+
+def save_checkpoint(path: Path | str, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write weights in half precision as safetensors. ``metadata`` says what they are: at least ``model``."""
+    if "model" not in metadata:
+        raise CheckpointError(f"metadata has keys {sorted(metadata)}, expected 'model' among them")
+    halves = {
+        key: value.detach().cpu().half().contiguous()
+        for key, value in weights.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    save_file(halves, path, metadata=dict(metadata))
 
 
 def load_weights(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:

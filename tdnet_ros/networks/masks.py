@@ -55,9 +55,7 @@ def _argmax(scores: Tensor, out: Tensor) -> Tensor:
 def _source_rows(rows: int, height: int, align_corners: bool, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For each output row the two source rows and the weight of the second, as F.interpolate defines them."""
     y = torch.arange(height, device=like.device, dtype=torch.float32)
-    if align_corners:
-        y = y * ((rows - 1) / max(height - 1, 1))
-    else:
-        y = ((y + 0.5) * (rows / height) - 0.5).clamp(min=0)
+    corners, centres = y * ((rows - 1) / max(height - 1, 1)), ((y + 0.5) * (rows / height) - 0.5).clamp(min=0)
+    y = corners if align_corners else centres
     upper = y.long().clamp(max=rows - 1)
     return upper, (upper + 1).clamp(max=rows - 1), (y - upper).to(like.dtype)

@@ -47,9 +47,7 @@ class MobileNetV2(nn.Module):
         for stage, (expansion, outputs, repeats, stride) in enumerate(_STAGES):
             dilation = 2 if stage >= _FIRST_DILATED else 1
             for repeat in range(repeats):
-                blocks.append(
-                    InvertedResidual(inputs, outputs, expansion, stride if repeat == 0 else 1, dilation)
-                )
+                blocks.append(InvertedResidual(inputs, outputs, expansion, stride if repeat == 0 else 1, dilation))
                 inputs = outputs
             if stage in (1, 2):
                 self.taps.append(len(blocks) - 1)

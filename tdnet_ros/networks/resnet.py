@@ -55,9 +55,7 @@ class DilatedResNet18(nn.Module):
 
 def _stage(inputs: int, outputs: int, stride: int, dilations: tuple[int, ...], stage_dilation: int) -> nn.Sequential:
     blocks = [
-        BasicBlock(
-            inputs if index == 0 else outputs, outputs, stride if index == 0 else 1, dilation, stage_dilation
-        )
+        BasicBlock(inputs if index == 0 else outputs, outputs, stride if index == 0 else 1, dilation, stage_dilation)
         for index, dilation in enumerate(dilations)
     ]
     return nn.Sequential(*blocks)

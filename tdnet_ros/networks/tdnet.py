@@ -45,8 +45,8 @@ class TDNetState:
 
     def push(self, subnetwork: int, entry: WindowEntry, grid: tuple[int, int, int]) -> TDNetState:
         """The state after the sub-network encoded a frame."""
-        slots = self.slots[:subnetwork] + (entry,) + self.slots[subnetwork + 1 :]
-        order = tuple(source for source in self.order if source != subnetwork) + (subnetwork,)
+        slots = (*self.slots[:subnetwork], entry, *self.slots[subnetwork + 1 :])
+        order = (*(source for source in self.order if source != subnetwork), subnetwork)
         return TDNetState(slots, order, grid)
 
 

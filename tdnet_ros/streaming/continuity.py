@@ -27,9 +27,7 @@ class ContinuityLimits:
     def __post_init__(self) -> None:
         for name in ("max_gap_s", "max_back_s"):
             if not getattr(self, name) > 0:
-                raise ConfigurationError(
-                    f"{name} is {getattr(self, name)}, expected more than 0 s"
-                )
+                raise ConfigurationError(f"{name} is {getattr(self, name)}, expected more than 0 s")
 
 
 class Continuity:
@@ -57,6 +55,7 @@ class Continuity:
             "size": f"{frame.width}x{frame.height}",
             "encoding": frame.received_encoding or frame.encoding,
             "frame_id": frame.source,
+            "publisher": frame.sender,
             "clock": "stamps" if stamped else "arrival times",
         }
         reason = self._changed(described) or self._jumped(now_ns)
@@ -83,6 +82,4 @@ class Continuity:
         self._stale_run += 1
         if self._stale_run >= _STALE_RUN:
             return f"stamps went back {_STALE_RUN} times running"
-        raise StaleFrame(
-            f"stamp is {-ahead_s * 1e3:.3f} ms older than the last frame's, expected a newer one"
-        )
+        raise StaleFrame(f"stamp is {-ahead_s * 1e3:.3f} ms older than the last frame's, expected a newer one")

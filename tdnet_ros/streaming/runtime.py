@@ -26,18 +26,12 @@ class Runtime:
     CUDA, fp32 on a CPU), ``fp32`` or ``fp16``. Raises ConfigurationError for a device that this machine lacks.
     """
 
-    def __init__(
-        self, device: str = "auto", precision: str = "auto", threads: int = 0
-    ) -> None:
+    def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0) -> None:
         self.device = _find_device(device)
         if precision not in (*PRECISIONS, "auto"):
-            raise ConfigurationError(
-                f"precision is '{precision}', expected one of {['auto', *PRECISIONS]}"
-            )
+            raise ConfigurationError(f"precision is '{precision}', expected one of {['auto', *PRECISIONS]}")
         if precision == "fp16" and self.device.type == "cpu":
-            raise ConfigurationError(
-                "precision is 'fp16' on the CPU, expected 'fp32' or 'auto'"
-            )
+            raise ConfigurationError("precision is 'fp16' on the CPU, expected 'fp32' or 'auto'")
         if precision == "auto":
             precision = "fp16" if self.device.type == "cuda" else "fp32"
         self.precision = precision
@@ -81,10 +75,7 @@ class Preprocessor:
         self._gain, self._offset = (
             torch.tensor(values, dtype=runtime.dtype, device=runtime.device)
             for values in zip(
-                *(
-                    (1 / (255 * s), -m / s)
-                    for m, s in zip(info.mean, info.std, strict=True)
-                ),
+                *((1 / (255 * s), -m / s) for m, s in zip(info.mean, info.std, strict=True)),
                 strict=True,
             )
         )
@@ -105,25 +96,19 @@ class Preprocessor:
         pixels = pixels.flip(-1) if frame.encoding == "bgr8" else pixels
         if (frame.height, frame.width) != size:
             planes = pixels.permute(2, 0, 1)[None].to(self._runtime.dtype)
-            planes = F.interpolate(
-                planes, size=size, mode="bilinear", align_corners=False
-            )
+            planes = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
             pixels = planes[0].permute(1, 2, 0)
         return self._normalise(pixels, size)
 
     def _normalise(self, rgb: Tensor, size: tuple[int, int]) -> Tensor:
         if self._input.shape != (*size, 3):
-            self._input = torch.empty(
-                (*size, 3), dtype=self._runtime.dtype, device=self._runtime.device
-            )
+            self._input = torch.empty((*size, 3), dtype=self._runtime.dtype, device=self._runtime.device)
         self._input.copy_(rgb).mul_(self._gain).add_(self._offset)
         return self._input.permute(2, 0, 1)[None]
 
     def _staged(self, shape: tuple[int, ...]) -> Tensor:
         if self._staging.shape != shape:
-            self._staging = torch.empty(
-                shape, dtype=torch.uint8, pin_memory=self._runtime.device.type == "cuda"
-            )
+            self._staging = torch.empty(shape, dtype=torch.uint8, pin_memory=self._runtime.device.type == "cuda")
         return self._staging
 
 
@@ -150,15 +135,9 @@ def _find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigurationError(
-            f"device is '{name}', expected auto, cpu, cuda or cuda:N"
-        ) from error
+        raise ConfigurationError(f"device is '{name}', expected auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise ConfigurationError(
-            f"device is '{name}', expected auto, cpu, cuda or cuda:N"
-        )
+        raise ConfigurationError(f"device is '{name}', expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"device is '{name}', this machine has {torch.cuda.device_count()} CUDA devices"
-        )
+        raise ConfigurationError(f"device is '{name}', this machine has {torch.cuda.device_count()} CUDA devices")
     return device

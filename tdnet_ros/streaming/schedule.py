@@ -31,9 +31,7 @@ class Rotation:
 
     def plan(self) -> Plan:
         """The plan of the next frame; asking does not advance the schedule."""
-        return Plan(
-            self._next, reason="rotation" if self._subnetworks > 1 else "single frame"
-        )
+        return Plan(self._next, reason="rotation" if self._subnetworks > 1 else "single frame")
 
     def advance(self) -> None:
         """The planned frame was segmented."""

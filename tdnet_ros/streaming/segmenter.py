@@ -70,9 +70,7 @@ class Segmenter:
     ) -> None:
         info = build_network(model).info
         if input_height and input_height < info.minimum_size:
-            raise ConfigurationError(
-                f"input_height is {input_height}, expected 0 or at least {info.minimum_size} px"
-            )
+            raise ConfigurationError(f"input_height is {input_height}, expected 0 or at least {info.minimum_size} px")
         self.runtime = Runtime(device, precision, threads)
         self.network = load_network(
             model,
@@ -156,22 +154,13 @@ class SegmentationStream:
             image = self._preprocess(frame, size)
             runtime.synchronise()
             preprocessed = time.perf_counter()
-            warm = (
-                self._network.is_warm(self._state, plan.subnetwork)
-                or self._network.info.subnetworks == 1
-            )
+            warm = self._network.is_warm(self._state, plan.subnetwork) or self._network.info.subnetworks == 1
             scores, state = self._network.advance(image, self._state, plan.subnetwork)
             runtime.synchronise()
             inferred = time.perf_counter()
-            decoded = self._network.decode_mask(
-                scores, (frame.height, frame.width), confidence
-            )
+            decoded = self._network.decode_mask(scores, (frame.height, frame.width), confidence)
             mask = decoded.mask[0].cpu().numpy()
-            certainty = (
-                decoded.confidence[0].cpu().numpy()
-                if decoded.confidence is not None
-                else None
-            )
+            certainty = decoded.confidence[0].cpu().numpy() if decoded.confidence is not None else None
             finished = time.perf_counter()
         self._state, self._fresh = state, False
         self._schedule.advance()
@@ -181,9 +170,7 @@ class SegmentationStream:
             1e3 * (inferred - preprocessed),
             1e3 * (finished - inferred),
         )
-        return Segmentation(
-            mask, certainty, plan, warm, self.resets, reset_reason, times
-        )
+        return Segmentation(mask, certainty, plan, warm, self.resets, reset_reason, times)
 
     def _empty(self, reason: str) -> None:
         self._state = self._network.initial_state()

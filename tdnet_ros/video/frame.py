@@ -20,7 +20,8 @@ class Frame:
     ``image`` is uint8, (H, W, 3) for rgb8 and bgr8 and (H, W) for mono8. Rows may be padded (a strided view) and
     the memory may belong to a message: nobody writes to it. ``stamp_ns`` is the capture time in nanoseconds, or
     None when the source has no clock. ``source`` tells streams apart (the ROS frame_id). ``encoding`` is one of
-    NATIVE_ENCODINGS; ``received_encoding`` is what the sender called it before conversion.
+    NATIVE_ENCODINGS; ``received_encoding`` is what the sender called it before conversion. ``sender`` tells
+    publishers of the same source apart, as far as that is known.
     """
 
     image: npt.NDArray[np.uint8]
@@ -28,6 +29,7 @@ class Frame:
     encoding: str = "rgb8"
     source: str = ""
     received_encoding: str = ""
+    sender: str = ""
 
     def __post_init__(self) -> None:
         channels = NATIVE_ENCODINGS.get(self.encoding)

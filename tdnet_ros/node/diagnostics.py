@@ -1,0 +1,107 @@
+"""The node's health as a diagnostic_msgs/DiagnosticStatus: one line for people, values for machines."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from tdnet_ros.node.latency import Window
+from tdnet_ros.node.parameters import SegmentationParameters
+
+#: For so long a lost frame, a rejected image or an exception keeps the status at a warning.
+_MEMORY_S = 5.0
+
+
+@dataclass
+class Health:
+    """Counters and the latest troubles since activation. Each is written by one thread only."""
+
+    published: int = 0
+    rejected: int = 0
+    stale: int = 0
+    failures: int = 0
+    lost_upstream: int = 0
+    node_ms: Window = field(default_factory=Window)
+    age_ms: Window = field(default_factory=Window)
+    activated_s: float = field(default_factory=time.perf_counter)
+    last_input_s: float | None = None
+    last_lost_s: float | None = None
+    last_error: str = ""
+    last_error_s: float | None = None
+
+    def trouble(self, text: str) -> None:
+        """Remember why a frame gave no mask."""
+        self.last_error, self.last_error_s = text, time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the status tells beside Health: the stream's counters and facts of the node."""
+
+    received: int
+    dropped: int
+    resets: int
+    input_rate_hz: float
+    publishers: int
+    topic: str
+    facts: dict[str, str]
+
+
+def diagnose(
+    name: str, health: Health, report: Report, parameters: SegmentationParameters, enabled: bool
+) -> DiagnosticStatus:
+    """The status to publish. Levels: OK, WARN (low rate, trouble of late), ERROR (very low rate), STALE (timeout)."""
+    level, message = _judge(health, report, parameters, enabled)
+    values = {
+        "input rate (Hz)": f"{report.input_rate_hz:.2f}",
+        "mask rate (Hz)": f"{health.node_ms.rate_hz():.2f}",
+        **{f"age {key} (ms)": f"{value:.2f}" for key, value in health.age_ms.percentiles().items()},
+        **{f"node {key} (ms)": f"{value:.2f}" for key, value in health.node_ms.percentiles().items()},
+        "images received": str(report.received),
+        "masks published": str(health.published),
+        "dropped for a newer image": str(report.dropped),
+        "lost before arrival": str(health.lost_upstream),
+        "stale stamps": str(health.stale),
+        "images rejected": str(health.rejected),
+        "failures": str(health.failures),
+        "resets": str(report.resets),
+        "publishers": str(report.publishers),
+        "last error": health.last_error,
+        **report.facts,
+    }
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        hardware_id=report.facts.get("device", ""),
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def _judge(health: Health, report: Report, parameters: SegmentationParameters, enabled: bool) -> tuple[bytes, str]:
+    now = time.perf_counter()
+    if not enabled:
+        return DiagnosticStatus.OK, "disabled by ~/enable"
+    since_input_s = now - (health.last_input_s if health.last_input_s is not None else health.activated_s)
+    if since_input_s > parameters.timeout_s:
+        source = "no publisher" if report.publishers == 0 else f"{report.publishers} publisher(s)"
+        text = f"no image on {report.topic} for {since_input_s:.1f} s ({source})"
+        return DiagnosticStatus.STALE if health.last_input_s is not None else DiagnosticStatus.WARN, text
+    if health.last_input_s is None:
+        return DiagnosticStatus.OK, f"waiting for the first image on {report.topic}"
+    if health.last_error_s is not None and now - health.last_error_s < _MEMORY_S:
+        return DiagnosticStatus.WARN, health.last_error
+    if report.publishers > 1:
+        return DiagnosticStatus.WARN, f"{report.publishers} publishers on {report.topic}, expected one camera"
+    if health.last_lost_s is not None and now - health.last_lost_s < _MEMORY_S:
+        return DiagnosticStatus.WARN, (
+            f"{health.lost_upstream} images were lost before they arrived: give the camera driver the shared-memory "
+            "profile config/fastdds_shm.xml"
+        )
+    rate_hz = health.node_ms.rate_hz()
+    if now - health.activated_s > _MEMORY_S and rate_hz < parameters.warn_rate_hz:
+        level = DiagnosticStatus.ERROR if rate_hz < parameters.error_rate_hz else DiagnosticStatus.WARN
+        return level, f"{rate_hz:.1f} masks per second, expected at least {parameters.warn_rate_hz:.1f}"
+    return DiagnosticStatus.OK, f"{rate_hz:.1f} masks per second"

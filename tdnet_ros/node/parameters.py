@@ -1,0 +1,57 @@
+"""The segmentation node's ROS parameters. ``config/segmentation.yaml`` documents the same fields for users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tdnet_ros.node.settings import setting
+from tdnet_ros.streaming import DEFAULT_MODEL, ContinuityLimits
+
+INPUT_TRANSPORTS = ("raw", "compressed")
+
+
+@dataclass(frozen=True)
+class SegmentationParameters:
+    """What the node can be told. Fields that are not live are fixed from configure to cleanup."""
+
+    input_transport: str = setting(
+        "raw",
+        "How images arrive: raw is sensor_msgs/Image on 'image', compressed is sensor_msgs/CompressedImage (JPEG or "
+        "PNG) on 'image/compressed'.",
+        choices=INPUT_TRANSPORTS,
+    )
+    model: str = setting(DEFAULT_MODEL, "Name of the network; 'tdnet-ros models' lists them.")
+    weights: str = setting(
+        "", "Weight file (official, or our safetensors); empty: the weights that ship with the model."
+    )
+    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda or cuda:N.")
+    precision: str = setting("auto", "auto is fp16 on CUDA and fp32 on a CPU.", choices=("auto", "fp32", "fp16"))
+    input_height: int = setting(
+        0,
+        "Height in px at which frames go through the network, aspect kept; 0: what the weights were made for.",
+        0,
+        4096,
+    )
+    threads: int = setting(0, "CPU threads for the network; 0: one per core.", 0, 256)
+    autostart: bool = setting(True, "Configure and activate at start; false leaves that to a lifecycle manager.")
+    max_gap_s: float = setting(2.0, "A longer gap between stamps, in s, empties the window.", 0.001, 3600.0, live=True)
+    max_back_s: float = setting(
+        0.5,
+        "Stamps that go back by more than this, in s, empty the window; smaller steps drop the frame.",
+        0.001,
+        3600.0,
+        live=True,
+    )
+    overlay_opacity: float = setting(0.5, "Opacity of the mask on 'overlay'.", 0.0, 1.0, live=True)
+    warn_rate_hz: float = setting(
+        5.0, "Diagnostics warn when fewer masks than this come out per second.", 0.0, live=True
+    )
+    error_rate_hz: float = setting(1.0, "Diagnostics report an error below this rate.", 0.0, live=True)
+    timeout_s: float = setting(
+        3.0, "Diagnostics report a timeout after so many seconds without an image.", 0.1, 3600.0, live=True
+    )
+
+    @property
+    def limits(self) -> ContinuityLimits:
+        """When a frame does not continue its stream."""
+        return ContinuityLimits(self.max_gap_s, self.max_back_s)

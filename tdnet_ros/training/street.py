@@ -4,8 +4,8 @@
     for frame in itertools.islice(street, 100):
         ...
 
-Labels are CamVid's 11 classes (255 where nothing of them stands). A frame depends on the seed and its index alone,
-so frames may be asked for in any order; in order is faster.
+Labels are CamVid's 11 classes (255 where nothing of them stands). A frame depends on the seed and its index
+alone, so frames may be asked for in any order; in order is faster.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from tdnet_ros.training.street_camera import Camera, EgoDrive, Floats, RoadPath
 from tdnet_ros.training.street_draw import Canvas, Shader, paint
 from tdnet_ros.training.street_faces import FaceBuilder, Faces, join
 from tdnet_ros.training.street_ground import FAR_M, MATERIALS, Ground, shade_map
+from tdnet_ros.training.street_layout import Cell, make_layout
 from tdnet_ros.training.street_lens import Lens
 from tdnet_ros.training.street_library import paint_library
 from tdnet_ros.training.street_light import Light, Weather
-from tdnet_ros.training.street_scene import Cell, Scenery, make_layout
+from tdnet_ros.training.street_scene import Scenery
 
 #: How far ahead cells are built, in metres.
-VIEW_M = 170.0
-_LANE = -1.7
+VIEW_M = 150.0
+_LANE = -1.5
 _BACKDROP = 2
 _SKY_SLOT, _SKYLINE_SLOT = 2, 3
 
@@ -44,10 +45,10 @@ _SKY_SLOT, _SKYLINE_SLOT = 2, 3
 class StreetFrame:
     """One rendered frame.
 
-    ``image`` (H, W, 3) uint8 RGB; ``labels`` (H, W) uint8 ids of CAMVID or 255; ``motion`` (H, W, 2) float32 is
-    (dx, dy) in px from this frame to the one before, so a pixel was at its place plus its motion; ``valid`` (H, W)
-    bool is true where that place lay inside the frame before and showed the same surface. Frame 0 has motion, as
-    the street has a past, but nothing valid. ``stamp_ns`` counts from the first frame.
+    ``image`` (H, W, 3) uint8 RGB; ``labels`` (H, W) uint8 ids of CAMVID or 255; ``motion`` (H, W, 2) float32
+    is (dx, dy) in px from this frame to the one before, so a pixel was at its place plus its motion;
+    ``valid`` (H, W) bool is true where that place lay inside the frame before and showed the same surface.
+    Frame 0 has motion, as the street has a past, but nothing valid. ``stamp_ns`` counts from the first frame.
     """
 
     image: npt.NDArray[np.uint8]
@@ -70,15 +71,20 @@ class _View:
 
 
 class Street:
-    """A drive down one street. Raises ConfigurationError for a size below 16 px or a rate that is not positive."""
+    """A drive down one street.
+
+    Raises ConfigurationError for a negative seed, a size below 16 px or a rate that is not positive.
+    """
 
     def __init__(self, seed: int = 0, height: int = 360, width: int = 480, rate_hz: float = 15.0) -> None:
+        if seed < 0:
+            raise ConfigurationError(f"street seed is {seed}, expected 0 or more")
         if min(height, width) < 16:
             raise ConfigurationError(f"street size is {width}x{height}, expected at least 16x16")
         if not 0 < rate_hz < float("inf"):
             raise ConfigurationError(f"rate_hz is {rate_hz}, expected a positive number")
         self.seed, self.height, self.width, self.rate_hz = seed, height, width, rate_hz
-        rng = np.random.default_rng([abs(seed), 7, int(seed < 0)])
+        rng = np.random.default_rng([seed, 7])
         path_rng, layout_rng, art_rng, ego_rng, traffic_rng, lens_rng = rng.spawn(6)
         self._path = RoadPath(path_rng)
         layout = make_layout(layout_rng)
@@ -86,7 +92,10 @@ class Street:
         self._ground = Ground(layout_rng, self._path, layout)
         book = SpriteBook()
         library = paint_library(art_rng, book)
-        self._sky, self._skyline = book.add(self._weather.sky(art_rng)), book.add(self._weather.skyline(art_rng))
+        self._sky, self._skyline = (
+            book.add(self._weather.sky(art_rng)),
+            book.add(self._weather.skyline(art_rng)),
+        )
         self._atlas = Atlas(book.sprites)
         self._scenery = Scenery(seed, self._path, layout, library)
         self._ego = EgoDrive(ego_rng, self._path, _LANE, height, width)
@@ -133,10 +142,9 @@ class Street:
         camera, z = self._ego.camera(time_s), self._ego.distance(time_s)
         cells, standing = self._scenery.cells(z - 4.0, z + VIEW_M)
         cast = self._traffic.at(time_s, time_s)
-        moving = join([self._backdrop(camera), *cast.faces])
-        contacts = np.array(cast.contacts).reshape(-1, 4, 2)
+        moving = join([self._backdrop(camera), cast.faces])
         ground = self._ground.polygons(camera, z, cells)
-        return _View(camera, join([moving, standing]), len(moving), cells, contacts, ground)
+        return _View(camera, join([moving, standing]), len(moving), cells, cast.contacts, ground)
 
     def _backdrop(self, camera: Camera) -> Faces:
         """Sky and skyline: planes that travel with the camera, so that only its turning moves them."""
@@ -144,7 +152,9 @@ class Street:
         here = camera.position
         sky, tree = CAMVID.names.index("sky"), CAMVID.names.index("tree")
         ahead = here + np.array([0.0, 0.0, far])
-        build.upright(ahead - [0, 0.06 * far, 0], np.array([1.0, 0, 0]), 3 * far, 1.06 * far, self._sky, sky, sunlit=0.0)
+        build.upright(
+            ahead - [0, 0.06 * far, 0], np.array([1.0, 0, 0]), 3 * far, 1.06 * far, self._sky, sky, sunlit=0.0
+        )
         ahead = here + np.array([0.0, -0.012, 0.99]) * far
         build.upright(ahead, np.array([1.0, 0, 0]), 3 * far, 0.055 * far, self._skyline, tree, sunlit=0.2)
         return build.build()
@@ -153,13 +163,11 @@ class Street:
         return paint((self.height, self.width), view.camera, view.faces, _BACKDROP, view.ground, self._atlas)
 
     def _motion(self, view: _View, canvas: Canvas, before: Camera, index: int) -> npt.NDArray[np.float32]:
-        """The exact motion (H, W, 2): standing faces move by the camera alone, actors also by their own steps."""
+        """Exact motion (H, W, 2): standing faces move by the camera alone, actors also by their own steps."""
         cast = self._traffic.at((index - 1) / self.rate_hz, index / self.rate_hz)
-        earlier = join([self._backdrop(before), *cast.faces])
+        earlier = join([self._backdrop(before), cast.faces])
         moves = canvas.drawn < view.moving
-        origin, across, down = (
-            getattr(canvas.faces, name).copy() for name in ("origin", "across", "down")
-        )
+        origin, across, down = (getattr(canvas.faces, name).copy() for name in ("origin", "across", "down"))
         origin[moves] = earlier.origin[canvas.drawn[moves]]
         across[moves] = earlier.across[canvas.drawn[moves]]
         down[moves] = earlier.down[canvas.drawn[moves]]
@@ -181,7 +189,7 @@ class Street:
         return colours
 
     def _face_light(self, light: Light, faces: Faces, depth: Floats) -> tuple[npt.NDArray[np.float32], ...]:
-        """Factors and offsets (materials + N, 3) on the colours of the ground's materials and of the faces."""
+        """Factors and offsets (materials + N, 3) on the colours of the ground's materials and of faces."""
         normal = np.cross(faces.across, faces.down)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         facing = np.clip(normal @ self._weather.sun_direction, 0, 1)
@@ -210,15 +218,23 @@ class Street:
         np.clip(z, 0.0, FAR_M, out=z)
         np.clip(x, -FAR_M, FAR_M, out=x)
         shade = shade_map(
-            canvas.skins.shape, view.camera, view.cells, view.contacts, self._weather.sun_direction, light.shadow
+            canvas.skins.shape,
+            view.camera,
+            view.cells,
+            view.contacts,
+            self._weather.sun_direction,
+            light.shadow,
         )[top:]
-        factor = self._ground.texture(x, z, view.camera) * shade
+        factor = self._ground.texture(x, z, view.camera)
+        factor *= shade
         clear = np.exp(z * np.float32(-1 / light.visibility_m))
-        factor = np.where(is_ground, factor * clear, np.float32(1))
-        haze = np.where(is_ground, 1 - clear, np.float32(0))[..., None] * (light.haze * np.float32(light.exposure))
+        factor *= clear
+        factor[~is_ground] = 1
+        clear[~is_ground] = 1
         below = colours[top:]
-        below *= factor[..., None]
-        below += haze
+        below *= cv2.merge([factor] * 3)
+        hazy = 1 - clear
+        below += cv2.merge([hazy * (level * np.float32(light.exposure)) for level in light.haze])
 
 
 def _same_surface(
@@ -238,7 +254,8 @@ def write_clip(
 ) -> None:
     """Render ``frames`` frames to an H.264 mp4: no B-frames, one reference frame, a keyframe every 12.
 
-    Raises ConfigurationError for odd sizes, which the format's halved colour planes cannot hold, and for no frames.
+    Raises ConfigurationError for odd sizes, which the format's halved colour planes cannot hold, and for no
+    frames.
     """
     if height % 2 or width % 2:
         raise ConfigurationError(f"clip size is {width}x{height}, expected even numbers")

@@ -1,4 +1,4 @@
-"""Who moves along the street. Positions are closed forms of time, so traffic never runs out and needs no history."""
+"""Who moves along the street: closed forms of time, so traffic never runs out and needs no history."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from functools import lru_cache
 import numpy as np
 
 from tdnet_ros.training.street_camera import EgoDrive, Floats, RoadPath
-from tdnet_ros.training.street_faces import Faces, moved
+from tdnet_ros.training.street_faces import FaceBuilder, Faces, moved
+from tdnet_ros.training.street_layout import Layout
 from tdnet_ros.training.street_library import Library
 from tdnet_ros.training.street_people import Person, riding, walking
-from tdnet_ros.training.street_scene import Layout, footprint
-from tdnet_ros.training.street_vehicles import Vehicle
+from tdnet_ros.training.street_vehicles import Vehicle, footprint
 
 #: Slots of actors: one block per stream, one ring of places in it, room for one model's faces at each.
-FIRST_ACTOR_SLOT, _STREAM_SLOTS, _RING, _MODEL_SLOTS = 64, 1024, 32, 32
+#: The car ahead has its own, below.
+_LEAD_SLOT, _FIRST_ACTOR_SLOT, _STREAM_SLOTS, _RING, _MODEL_SLOTS = 16, 64, 1024, 32, 32
 
 
 @dataclass(frozen=True)
 class Cast:
-    """The actors' faces at one moment and the footprints (N, 4, 2) in x, z of the vehicles among them."""
+    """The actors' faces at one moment and their footprints (N, 4, 2) on the ground in x, z."""
 
-    faces: list[Faces]
-    contacts: list[Floats]
+    faces: Faces
+    contacts: Floats
 
 
-#: Draws a member of a stream: its half width and length and its faces around the origin at a phase of its step.
+#: Draws a member of a stream: its half width and length, and its faces around the origin at a time.
 _Model = Callable[[np.random.Generator], tuple[Floats, Callable[[float], Faces]]]
 
 
@@ -57,7 +58,14 @@ class Traffic:
     """All moving actors of a street."""
 
     def __init__(
-        self, seed: int, rng: np.random.Generator, path: RoadPath, ego: EgoDrive, layout: Layout, library: Library, lane: float
+        self,
+        seed: int,
+        rng: np.random.Generator,
+        path: RoadPath,
+        ego: EgoDrive,
+        layout: Layout,
+        library: Library,
+        lane: float,
     ) -> None:
         self._seed, self._path, self._ego, self._library, self._lane = seed, path, ego, library, lane
         self._leads = rng.random() < 0.55
@@ -80,36 +88,79 @@ class Traffic:
             return np.array([0.25, 0.15]), lambda time_s: _stride(person, _step(phase + 0.95 * time_s), size)
 
         def riders(own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
-            person, phase = self._library.riders[int(own.integers(len(self._library.riders)))], float(own.uniform(0, 1))
+            person, phase = (
+                self._library.riders[int(own.integers(len(self._library.riders)))],
+                float(own.uniform(0, 1)),
+            )
             return np.array([0.25, 0.8]), lambda time_s: _crank(person, _step(phase + 1.05 * time_s))
 
         space = {side: layout.kerb[side] - (2.1 if layout.parking[side] else 0.0) for side in (-1, 1)}
         busy = float(rng.uniform(0.25, 0.8))
         streams = [
-            _Stream(0, -float(rng.uniform(5, 10)), 1.65, 0.15, float(rng.uniform(18, 40)), busy, 130, cars(self._library.towards)),
-            _Stream(1, float(rng.uniform(3.0, 5.0)), -space[-1] + 0.35, 0.1, 34, float(rng.uniform(0.2, 0.8)), 90, riders),
-            _Stream(2, -float(rng.uniform(3.5, 5.5)), space[1] - 0.3, 0.1, 38, float(rng.uniform(0.1, 0.6)), 90, riders),
+            _Stream(
+                0,
+                -float(rng.uniform(5, 10)),
+                1.65,
+                0.15,
+                float(rng.uniform(18, 40)),
+                busy,
+                130,
+                cars(self._library.towards),
+            ),
+            _Stream(
+                1,
+                float(rng.uniform(3.0, 5.0)),
+                -space[-1] + 0.35,
+                0.1,
+                34,
+                float(rng.uniform(0.2, 0.8)),
+                90,
+                riders,
+            ),
+            _Stream(
+                2,
+                -float(rng.uniform(3.5, 5.5)),
+                space[1] - 0.3,
+                0.1,
+                38,
+                float(rng.uniform(0.1, 0.6)),
+                90,
+                riders,
+            ),
         ]
         for key, (side, speed) in enumerate(((-1, 1.2), (-1, -1.35), (1, 1.3), (1, -1.15)), 3):
             middle = (layout.kerb[side] + layout.front[side]) / 2 + 0.35 * np.sign(speed)
             spread = (layout.front[side] - layout.kerb[side]) / 2 - 0.7
             streams.append(
-                _Stream(key, speed, side * float(middle), max(spread, 0.1), 8.0, float(rng.uniform(0.15, 0.6)), 75, walkers)
+                _Stream(
+                    key,
+                    speed,
+                    side * float(middle),
+                    max(spread, 0.1),
+                    8.0,
+                    float(rng.uniform(0.15, 0.6)),
+                    75,
+                    walkers,
+                )
             )
         return streams
 
     def at(self, time_s: float, window_s: float) -> Cast:
-        """Everybody near the camera as they stand at ``time_s``, the members being those near it at ``window_s``.
+        """Everybody as they stand at ``time_s``, the members being those near the camera at ``window_s``.
 
-        Asking for two moments with one window returns the same members in the same order, so their faces pair up.
+        Asking for two moments with one window returns the same members in the same order, so their faces pair
+        up.
         """
-        cast = Cast([], [])
         window_z = self._ego.distance(window_s) - 3.0
+        models, halves, places, slots = [FaceBuilder().build()], [np.zeros(2)], [(0.0, 0.0)], [0]
         if self._leads:
             base, swing, rate, phase = self._gap
             z = self._ego.distance(time_s) + base + swing * float(np.sin(rate * time_s + phase))
             vehicle = self._library.away[self._lead]
-            self._place(cast, vehicle.faces, vehicle.half, self._lane, z, FIRST_ACTOR_SLOT)
+            models.append(vehicle.faces)
+            halves.append(vehicle.half)
+            places.append((self._lane, z))
+            slots.append(_LEAD_SLOT)
         for stream in self._streams:
             drift = stream.speed * window_s
             first = int(np.floor((window_z - drift) / stream.spacing))
@@ -117,25 +168,24 @@ class Traffic:
             for number in range(first, last + 1):
                 member = self._member(stream.key, number)
                 if member is not None:
-                    z = member.offset + stream.speed * time_s
-                    slot = FIRST_ACTOR_SLOT + (stream.key + 1) * _STREAM_SLOTS + number % _RING * _MODEL_SLOTS
-                    self._place(cast, member.faces(time_s), member.half, member.lateral, z, slot)
-        return cast
+                    models.append(member.faces(time_s))
+                    halves.append(member.half)
+                    places.append((member.lateral, member.offset + stream.speed * time_s))
+                    slots.append(_FIRST_ACTOR_SLOT + stream.key * _STREAM_SLOTS + number % _RING * _MODEL_SLOTS)
+        lateral, z_places = np.array(places).T
+        positions = self._path.point(lateral, z_places)
+        rights, forwards = self._path.frames(z_places)
+        faces = moved(models, positions, rights, forwards, np.array(slots, np.intp))
+        return Cast(faces, footprint(positions, rights, forwards, np.array(halves))[1:])
 
     def _draw(self, key: int, number: int) -> _Member | None:
         stream = self._streams[key]
-        own = np.random.default_rng([abs(self._seed), 13, key, abs(number), int(number < 0)])
+        own = np.random.default_rng([self._seed, 13, key, abs(number), int(number < 0)])
         if own.random() > stream.share:
             return None
         offset, side = float(own.uniform(0.0, 0.5)), float(own.uniform(-1, 1))
         half, faces = stream.model(own)
         return _Member((number + offset) * stream.spacing, stream.lateral + side * stream.spread, half, faces)
-
-    def _place(self, cast: Cast, faces: Faces, half: Floats, lateral: float, z: float, slot: int) -> None:
-        place = self._path.point(lateral, z)
-        right, forward = self._path.frame(z)
-        cast.faces.append(moved(faces, place, right, forward, slot))
-        cast.contacts.append(footprint(place, right, forward, half))
 
 
 #: Poses per step: enough to look smooth; motion stays exact, as a pose is a place like any other.

@@ -1,7 +1,7 @@
 """All pictures of the street in one sheet, each shrunk along both axes independently.
 
-One sheet lets a single remap colour a whole frame. Facades are seen at grazing angles: shrinking width and height
-separately keeps them sharp one way without flicker the other way, which a square pyramid cannot.
+One sheet lets a single remap colour a whole frame. Facades are seen at grazing angles: shrinking width and
+height separately keeps them sharp one way without flicker the other way, which a square pyramid cannot.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _BORDER = 2
 class Sprite:
     """A picture (h, w, 3) uint8 RGB, and for ragged shapes what of it is visible and what of it is labelled.
 
-    ``visible`` and ``region`` are (h, w) uint8, 0 or 255. ``region`` is the part that carries the label, which for
-    bare crowns is larger than the twigs that are visible (as people label them); None means the same as
-    ``visible``. ``framed``: the label covers the face's whole outline, as for railings. With neither, the outline
-    is the shape.
+    ``visible`` and ``region`` are (h, w) uint8, 0 or 255. ``region`` is the part that carries the label,
+    which for bare crowns is larger than the twigs that are visible (as people label them); None means the
+    same as ``visible``. ``framed``: the label covers the face's whole outline, as for railings. With neither,
+    the outline is the shape.
     """
 
     picture: Picture
@@ -60,7 +60,7 @@ class Atlas:
         tops = np.array([[y for _, y in steps] for steps in sizes[1]], np.float64)
         blocks = [
             (int(w.sum()) + 2 * _BORDER * LEVELS, int(h.sum()) + 2 * _BORDER * LEVELS)
-            for w, h in zip(self.widths, self.heights)
+            for w, h in zip(self.widths, self.heights, strict=False)
         ]
         places, height = _shelves(blocks, sheet_width)
         self.lefts = lefts + places[:, :1]
@@ -86,9 +86,12 @@ class Atlas:
             row = _halved(row, across=False)
 
     def levels(
-        self, sprite: npt.NDArray[np.intp], across_px: npt.NDArray[np.float64], down_px: npt.NDArray[np.float64]
+        self,
+        sprite: npt.NDArray[np.intp],
+        across_px: npt.NDArray[np.float64],
+        down_px: npt.NDArray[np.float64],
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Halvings (across, down), each (N,), that bring sprites nearest to their size on the picture in px."""
+        """Halvings (across, down), each (N,), that bring sprites nearest to their size in the picture."""
         return (
             _level(self.widths[sprite, 0], across_px),
             _level(self.heights[sprite, 0], down_px),
@@ -96,7 +99,7 @@ class Atlas:
 
 
 def _level(texels: npt.NDArray[np.float64], pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    # Rounded up from 0.3: a slightly soft picture looks like a lens, a slightly sharp one flickers as it nears.
+    # Rounded up early: a slightly soft picture looks like a lens, a slightly sharp one flickers.
     level = np.ceil(np.log2(texels / np.maximum(pixels, 1.0)) - 0.6)
     return np.clip(level, 0, LEVELS - 1).astype(np.intp)
 

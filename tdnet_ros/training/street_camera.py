@@ -1,7 +1,8 @@
-"""Where the rendered street runs and where its camera stands: closed forms in time, so any frame can come first.
+"""Where the rendered street runs and its camera stands: closed forms in time, so any frame can come first.
 
-World axes are x right, y up, z along the street, in metres; the camera's are x right, y down, z forward. A plane
-piece is given by its origin (top left corner seen from its front), its ``across`` and its ``down`` vector.
+World axes are x right, y up, z along the street, in metres; the camera's are x right, y down, z forward. A
+plane piece is given by its origin (top left corner seen from its front), its ``across`` and its ``down``
+vector.
 """
 
 from __future__ import annotations
@@ -41,23 +42,25 @@ class RoadPath:
         norm = np.hypot(1.0, slope)
         return np.stack([centre + lateral / norm, height, z - lateral * slope / norm], -1)
 
-    def frame(self, z: float) -> tuple[Floats, Floats]:
-        """Unit vectors (right, forward) of the street at z, each (3,)."""
-        slope = float(self.slope(z))
-        norm = float(np.hypot(1.0, slope))
-        return np.array([1.0, 0.0, -slope]) / norm, np.array([slope, 0.0, 1.0]) / norm
+    def frames(self, z: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Unit vectors (right, forward) of the street at each z (...), each (..., 3)."""
+        slope = self.slope(z)
+        norm, flat = np.hypot(1.0, slope)[..., None], np.zeros_like(slope)
+        right = np.stack([np.ones_like(slope), flat, -slope], -1) / norm
+        forward = np.stack([slope, flat, np.ones_like(slope)], -1) / norm
+        return right, forward
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: ``position`` (3,), ``rotation`` (3, 3) from world to camera, ``intrinsics`` (3, 3) in px."""
+    """A pinhole camera: ``position`` (3,), ``rotation`` (3, 3) world to camera, ``intrinsics`` (3, 3) px."""
 
     position: Floats
     rotation: Floats
     intrinsics: Floats
 
     def planes(self, origin: Floats, across: Floats, down: Floats) -> Floats:
-        """Homographies (N, 3, 3) from (u, v, 1) on each plane piece to homogeneous pixels; the third row is depth."""
+        """Homographies (N, 3, 3) from (u, v, 1) on each piece to homogeneous pixels and depth."""
         columns = np.stack([across, down, origin - self.position], -1)
         return np.asarray((self.intrinsics @ self.rotation) @ columns)
 
@@ -79,13 +82,11 @@ def _rotation(yaw: float, pitch: float, roll: float) -> Floats:
     forward = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     down = np.cross(right, forward)
-    return np.stack(
-        [np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right, forward]
-    )
+    return np.stack([np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right, forward])
 
 
 class EgoDrive:
-    """The camera car's way along the street: speed that varies, a little sway, and the shake of a real mount."""
+    """The camera car's way along the street: varying speed, a little sway, the shake of a real mount."""
 
     def __init__(self, rng: np.random.Generator, path: RoadPath, lateral: float, height: int, width: int) -> None:
         self._path = path
@@ -100,9 +101,7 @@ class EgoDrive:
         self._scales = scales[:, None] * rng.uniform(0.4, 1.0, (5, 3)) / np.maximum(self._rates, 1.0)
         self._level = float(rng.uniform(-0.035, 0.03))
         focal = FOCAL_WIDTHS * width
-        self._intrinsics = np.array(
-            [[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]]
-        )
+        self._intrinsics = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
     def distance(self, time_s: float) -> float:
         """Metres along z at that time; grows strictly because the surge never exceeds the mean speed."""

@@ -1,7 +1,8 @@
-"""Drawing: which face each pixel shows, by the painter's algorithm; then colours and motion for all pixels at once.
+"""Drawing: which face each pixel shows, by the painter's algorithm; then colours and motion of all pixels.
 
-Faces leave only their numbers on the canvas. Every face is a plane, so a pixel's place in its sprite and its place
-in the frame before are one homography each, looked up by number: no work per face and pixel, and motion is exact.
+Faces leave only their numbers on the canvas. Every face is a plane, so a pixel's place in its sprite and its
+place in the frame before are one homography each, looked up by number: no work per face and pixel, and motion
+is exact.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tdnet_ros.training.street_ground import (
 #: Slot of all ground in maps of identities: one plane, whatever lies on it.
 GROUND_SLOT = 1
 _FIRST_FACE = len(MATERIALS)
-_SMALL_PX = 5
+_SMALL_PX = 8
+_BAND_ROWS = 40
 _CORNERS: Floats = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
 Numbers = npt.NDArray[np.intp]
 Plane = npt.NDArray[np.float32]
@@ -36,10 +38,11 @@ Plane = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Canvas:
-    """Numbers per pixel (H, W): of ``surfaces``, which carry label and motion, and of ``skins``, which are seen.
+    """Numbers per pixel (H, W): ``surfaces`` carry label and motion, ``skins`` are what is seen.
 
-    They differ where one sees through railings and twigs. Numbers below the count of materials are ground, then
-    come ``faces``; ``planes`` (N, 3, 3) are the faces' homographies and ``depth`` (N,) their distance in metres.
+    They differ where one sees through railings and twigs. Numbers below the count of materials are ground,
+    then come ``faces``; ``planes`` (N, 3, 3) are the faces' homographies and ``depth`` (N,) their distance in
+    metres.
     """
 
     surfaces: Numbers
@@ -60,7 +63,12 @@ class Canvas:
 
 
 def paint(
-    shape: tuple[int, int], camera: Camera, faces: Faces, backdrop: int, ground: list[tuple[str, Floats]], atlas: Atlas
+    shape: tuple[int, int],
+    camera: Camera,
+    faces: Faces,
+    backdrop: int,
+    ground: list[tuple[str, Floats]],
+    atlas: Atlas,
 ) -> Canvas:
     """Paint faces from far to near on an (H, W) canvas; the first ``backdrop`` faces go behind the ground."""
     planes = camera.planes(faces.origin, faces.across, faces.down)
@@ -80,7 +88,9 @@ def paint(
     return Canvas(brush.surfaces.astype(np.intp), brush.skins.astype(np.intp), faces, planes, depth, order)
 
 
-def _visible(shape: tuple[int, int], camera: Camera, faces: Faces, planes: Floats, backdrop: int) -> tuple[Numbers, Floats]:
+def _visible(
+    shape: tuple[int, int], camera: Camera, faces: Faces, planes: Floats, backdrop: int
+) -> tuple[Numbers, Floats]:
     """Indices of faces that may touch the picture, and every face's depth in metres."""
     corners = _CORNERS @ planes.transpose(0, 2, 1)
     depths = corners[..., 2]
@@ -98,7 +108,7 @@ def _visible(shape: tuple[int, int], camera: Camera, faces: Faces, planes: Float
 
 
 def _sizes(planes: Floats) -> tuple[Floats, Floats]:
-    """Length in px of each face's across and down vector at its middle (at its far end if that is too near)."""
+    """Length in px of each face's across and down vector at its middle, or far end if that is too near."""
     middle = planes @ [0.5, 0.5, 1.0]
     far = np.where(planes[:, 2, 0] > 0, 1.0, 0.0)
     spot = np.stack([far, np.full(len(planes), 0.5), np.ones(len(planes))], -1)
@@ -130,8 +140,7 @@ class _Brush:
         self._levels = np.stack(atlas.levels(faces.sprite, *_sizes(planes))).min(0).tolist()
 
     def ground(self, number: int, polygon: Floats) -> None:
-        for target in (self.surfaces, self.skins):
-            paint_polygon(target, polygon, number)
+        paint_polygon((self.surfaces, self.skins), polygon, number)
 
     def face(self, face: int) -> None:
         sprite = self._sprites[face]
@@ -152,15 +161,13 @@ class _Brush:
             self.surfaces[top:bottom, left:right][mask] = face + _FIRST_FACE
 
     def _fill(self, face: int, targets: tuple[npt.NDArray[np.uint16], ...]) -> None:
+        if not self._ahead[face]:
+            paint_polygon(targets, self._outlines[face], face + _FIRST_FACE)
+            return
         for target in targets:
-            if self._ahead[face]:
-                cv2.fillConvexPoly(target, self._fixed[face], (face + _FIRST_FACE,), cv2.LINE_8, SUBPIXEL_BITS)
-            else:
-                paint_polygon(target, self._outlines[face], face + _FIRST_FACE)
+            cv2.fillConvexPoly(target, self._fixed[face], (face + _FIRST_FACE,), cv2.LINE_8, SUBPIXEL_BITS)
 
-    def _warped(
-        self, mask: npt.NDArray[np.uint8], face: int, box: tuple[int, int, int, int]
-    ) -> npt.NDArray[np.bool_]:
+    def _warped(self, mask: npt.NDArray[np.uint8], face: int, box: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
         left, top, right, bottom = box
         height, width = mask.shape
         place = self._planes[face] * [1 / width, 1 / height, 1.0]
@@ -170,22 +177,26 @@ class _Brush:
         return np.asarray(cv2.warpPerspective(mask, place, (right - left, bottom - top), flags=cv2.INTER_LINEAR)) > 110
 
 
-def _through(homographies: Floats, numbers: Numbers, grid: tuple[Plane, Plane]) -> tuple[Plane, Plane]:
-    """Each pixel (H, W) sent through the homography (N, 3, 3) of its number: x and y, each (H, W) float32."""
+def _through(homographies: Floats, numbers: Numbers, x: Plane, y: Plane) -> tuple[Plane, Plane]:
+    """Pixels at x (W,) and y (H,) sent through the homography (N, 3, 3) of their number: x and y (H, W)."""
     table = np.ascontiguousarray(homographies.reshape(-1, 9).T, np.float32)
-    across, down = grid
-    rows: list[Plane] = []
-    for row in range(3):
-        total = table[3 * row].take(numbers, mode="clip")
-        total *= across
-        part = table[3 * row + 1].take(numbers, mode="clip")
-        part *= down
-        total += part
-        total += table[3 * row + 2].take(numbers, mode="clip")
-        rows.append(total)
-    rows[0] /= rows[2]
-    rows[1] /= rows[2]
-    return rows[0], rows[1]
+    across, down = np.empty(numbers.shape, np.float32), np.empty(numbers.shape, np.float32)
+    # A band of rows at a time keeps the intermediate planes in the processor's cache.
+    for top in range(0, len(numbers), _BAND_ROWS):
+        band = slice(top, top + _BAND_ROWS)
+        index, heights = numbers[band], y[band, None]
+        rows: list[Plane] = []
+        for row in range(3):
+            total = table[3 * row].take(index, mode="clip")
+            total *= x
+            part = table[3 * row + 1].take(index, mode="clip")
+            part *= heights
+            total += part
+            total += table[3 * row + 2].take(index, mode="clip")
+            rows.append(total)
+        np.divide(rows[0], rows[2], out=across[band])
+        np.divide(rows[1], rows[2], out=down[band])
+    return across, down
 
 
 class Shader:
@@ -193,22 +204,21 @@ class Shader:
 
     def __init__(self, height: int, width: int, atlas: Atlas) -> None:
         self._atlas = atlas
-        across = np.broadcast_to(np.arange(width, dtype=np.float32), (height, width))
-        down = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None], (height, width))
-        self._grid = np.ascontiguousarray(across), np.ascontiguousarray(down)
+        self._x, self._y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
 
     def motion(self, canvas: Canvas, ground: Floats, before: Floats) -> npt.NDArray[np.float32]:
-        """Pixels (H, W, 2) from the frame to the one before. ``before`` (N, 3, 3) are the faces' planes there, in
+        """Motion (H, W, 2) in px from the frame to the one before.
 
-        the canvas's order; ``ground`` (3, 3) sends ground pixels there.
+        ``before`` (N, 3, 3) are the faces' planes there, in the canvas's order; ``ground`` (3, 3) sends
+        ground pixels there.
         """
         changes = before @ np.linalg.inv(canvas.planes)
         table = np.concatenate([np.broadcast_to(ground, (_FIRST_FACE, 3, 3)), changes])
         # Scaled so that float32 keeps its digits whatever the depth.
-        x, y = _through(table / np.abs(table).max((1, 2), keepdims=True), canvas.surfaces, self._grid)
-        x -= self._grid[0]
-        y -= self._grid[1]
-        return np.stack([x, y], -1)
+        x, y = _through(table / np.abs(table).max((1, 2), keepdims=True), canvas.surfaces, self._x, self._y)
+        x -= self._x
+        y -= self._y[:, None]
+        return np.asarray(cv2.merge([x, y]), np.float32)
 
     def colours(self, canvas: Canvas) -> npt.NDArray[np.uint8]:
         """What the sprites show, (H, W, 3) uint8, before light; ground is white."""
@@ -224,13 +234,15 @@ class Shader:
         nowhere[:, 2, 2] = 1.0
         table = np.concatenate([nowhere, place @ np.linalg.inv(canvas.planes)])
         scale = np.abs(table[:, 2]).max(1)[:, None, None]
-        x, y = _through(table / scale, canvas.skins, self._grid)
+        x, y = _through(table / scale, canvas.skins, self._x, self._y)
         return np.asarray(cv2.remap(atlas.sheet, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
     def ground_points(self, camera: Camera, top: int) -> tuple[Plane, Plane]:
         """Camera-relative x and z in metres of the ground seen from row ``top`` down, each (H - top, W)."""
         inverse = np.linalg.inv(camera.ground()).astype(np.float32)
-        across, down = self._grid[0][top:], self._grid[1][top:]
-        x, z, w = (row[0] * across + row[1] * down + row[2] for row in inverse)
-        w = np.where(np.abs(w) < 1e-6, np.float32(1e-6), w)
-        return x / w, z / w
+        down = self._y[top:, None]
+        x, z, w = (row[0] * self._x + (row[1] * down + row[2]) for row in inverse)
+        w[np.abs(w) < 1e-6] = 1e-6
+        x /= w
+        z /= w
+        return x, z

@@ -12,13 +12,30 @@ from tdnet_ros.training.street_noise import Grey, cloud, painted
 #: Resolution of the fronts: fine enough for the nearest metre of wall that a camera on the road sees.
 PX_PER_M = 26
 _WALLS = (
-    (112, 82, 62), (128, 98, 72), (96, 72, 58), (148, 126, 98), (138, 118, 92), (120, 108, 92),
-    (196, 190, 178), (208, 200, 182), (150, 148, 142), (104, 96, 88), (122, 84, 66), (176, 158, 128),
-)  # fmt: skip
-_TRIMS = ((214, 212, 206), (190, 186, 176), (70, 66, 62), (230, 228, 224))
+    (118, 92, 78),
+    (134, 110, 90),
+    (100, 82, 72),
+    (156, 138, 116),
+    (146, 130, 110),
+    (126, 118, 108),
+    (224, 222, 214),
+    (236, 230, 216),
+    (166, 166, 162),
+    (108, 104, 100),
+    (128, 96, 82),
+    (190, 176, 152),
+)
+_TRIMS = ((240, 240, 236), (206, 204, 198), (70, 66, 62), (250, 250, 246))
 _SHOP_COLOURS = (
-    (28, 62, 44), (120, 28, 30), (24, 34, 78), (34, 34, 36), (190, 170, 60), (170, 168, 160), (40, 90, 120), (96, 60, 36),
-)  # fmt: skip
+    (28, 62, 44),
+    (120, 28, 30),
+    (24, 34, 78),
+    (34, 34, 36),
+    (190, 170, 60),
+    (170, 168, 160),
+    (40, 90, 120),
+    (96, 60, 36),
+)
 _DOORS = ((30, 40, 70), (110, 24, 24), (30, 60, 40), (40, 36, 34), (190, 188, 182), (80, 54, 36))
 
 Canvas = npt.NDArray[np.float32]
@@ -35,9 +52,11 @@ def _wall(rng: np.random.Generator, height: int, width: int, base: npt.ArrayLike
     """Brick or stone (height, width, 3): courses of single bricks, stains and a fall of dirt."""
     bricks = rng.standard_normal((height // 2 + 1, width // 6 + 2), np.float32)
     courses = np.asarray(cv2.resize(bricks, (width, height), interpolation=cv2.INTER_NEAREST), np.float32)
-    courses[1::2] = np.roll(courses[1::2], 3, axis=1)
+    odd = np.arange(height) // 2 % 2 == 1
+    courses[odd] = np.roll(courses[odd], 3, axis=1)
     grain = rng.standard_normal((height, width), np.float32)
-    strength = float(rng.uniform(0.02, 0.13))
+    # Bright walls are rendered: their bricks do not show.
+    strength = float(rng.uniform(0.02, 0.13)) * (0.2 if np.mean(np.asarray(base)) > 175 else 1.0)
     factor = 1 + strength * courses + 0.05 * grain + 0.08 * cloud(rng, height, width, 90, 4, 0.6)
     factor *= np.linspace(0.94, 1.04, height, dtype=np.float32)[:, None]
     return np.asarray(np.asarray(base, np.float32) * factor[..., None], np.float32)
@@ -45,15 +64,15 @@ def _wall(rng: np.random.Generator, height: int, width: int, base: npt.ArrayLike
 
 def _glass(rng: np.random.Generator, height: int, width: int) -> Canvas:
     """A dark pane (height, width, 3) with what it mirrors: sky above, the other side of the street below."""
-    top = float(rng.choice([30.0, 55.0, 95.0, 170.0], p=[0.4, 0.3, 0.2, 0.1]))
+    top = float(rng.choice([26.0, 44.0, 80.0, 160.0], p=[0.45, 0.3, 0.15, 0.1]))
     fall = np.linspace(1.0, float(rng.uniform(0.25, 0.7)), height, dtype=np.float32)[:, None]
-    mirror = top * fall * (1 + 0.3 * cloud(rng, height, width, max(height, width) / 2, 3))
+    mirror = top * fall * (1 + 0.22 * cloud(rng, height, width, max(height, width) / 2, 2, 0.5))
     pane = mirror[..., None] * np.array([0.92, 1.0, 1.06], np.float32)
     if rng.random() < 0.35:
         side = max(1, width // 5)
-        pane[:, :side] = pane[:, -side:] = rng.uniform(90, 170)
+        pane[:, :side] = pane[:, -side:] = rng.uniform(70, 150)
     if rng.random() < 0.2:
-        pane[: int(height * rng.uniform(0.2, 0.6))] = rng.uniform([120, 118, 105], [190, 185, 170])
+        pane[: int(height * rng.uniform(0.2, 0.6))] = np.array([1.0, 0.97, 0.9]) * rng.uniform(110, 190)
     return np.asarray(pane, np.float32)
 
 
@@ -65,7 +84,9 @@ def _pane(canvas: Canvas, rng: np.random.Generator, x0: float, y0: float, x1: fl
         canvas[rows, columns] = _glass(rng, height, width)
 
 
-def _window(canvas: Canvas, rng: np.random.Generator, x: float, y: float, w: float, h: float, trim: Grey, bars: int) -> None:
+def _window(
+    canvas: Canvas, rng: np.random.Generator, x: float, y: float, w: float, h: float, trim: Grey, bars: int
+) -> None:
     """A sash window with its reveal, frame, glazing bars, lintel and sill."""
     _fill(canvas, x - 0.12, y - 0.25, x + w + 0.12, y, trim * 0.86)
     _fill(canvas, x - 0.1, y + h, x + w + 0.1, y + h + 0.12, trim)
@@ -81,7 +102,7 @@ def _window(canvas: Canvas, rng: np.random.Generator, x: float, y: float, w: flo
 
 
 def _shop(canvas: Canvas, rng: np.random.Generator, width: float, top: float, bottom: float) -> None:
-    """A shop front across the whole ground floor: fascia with lettering, glass with goods, pillars, a door."""
+    """A shop across the ground floor: fascia with lettering, glass with goods, pillars, a door."""
     colour = np.array(_SHOP_COLOURS[rng.integers(len(_SHOP_COLOURS))], np.float32) * rng.uniform(0.7, 1.1)
     _fill(canvas, 0, top, width, bottom, colour * 0.8)
     board = top + float(rng.uniform(0.5, 0.75))
@@ -117,7 +138,10 @@ def facade(rng: np.random.Generator, shop: bool) -> tuple[Sprite, float, float]:
     """A front with its width and height in metres."""
     floors = int(rng.integers(2, 4)) if rng.random() < 0.75 else int(rng.integers(3, 5))
     ground, storey = float(rng.uniform(3.0, 3.6)), float(rng.uniform(2.6, 3.1))
-    width, height = float(rng.uniform(7.0, 13.0)), ground + storey * (floors - 1) + float(rng.uniform(0.5, 1.0))
+    width, height = (
+        float(rng.uniform(7.0, 13.0)),
+        ground + storey * (floors - 1) + float(rng.uniform(0.5, 1.0)),
+    )
     base = np.array(_WALLS[rng.integers(len(_WALLS))], np.float32) * rng.uniform(0.8, 1.1)
     trim = np.array(_TRIMS[rng.integers(len(_TRIMS))], np.float32)
     canvas = _wall(rng, round(height * PX_PER_M), round(width * PX_PER_M), base)
@@ -153,9 +177,16 @@ def facade(rng: np.random.Generator, shop: bool) -> tuple[Sprite, float, float]:
 
 
 def bare_wall(rng: np.random.Generator) -> Sprite:
-    """A gable end of 9 m, with at most a few small windows."""
-    canvas = _wall(rng, 9 * 16, 9 * 16, np.array([140, 122, 102], np.float32))
-    return Sprite(painted(canvas, np.ones(canvas.shape[:2], np.float32)))
+    """A gable end of 10 m by 12 m, with a few small windows at most and stains from its edges."""
+    px, width, height = 16, 10, 12
+    base = np.array(_WALLS[rng.integers(len(_WALLS))], np.float32)
+    canvas = _wall(rng, height * px, width * px, base)
+    for x, y in rng.uniform([1, 4], [8, 9], (int(rng.integers(0, 5)), 2)) * px:
+        left, top = int(x), int(y) // (2 * px) * 2 * px
+        canvas[top - 2 : top + 23, left - 2 : left + 16] = base * 1.4
+        canvas[top : top + 20, left : left + 14] = rng.uniform(22, 60)
+    stains = 1 + 0.12 * cloud(rng, height * px, width * px, 60, 4)
+    return Sprite(painted(canvas, stains))
 
 
 def roof(rng: np.random.Generator) -> Sprite:

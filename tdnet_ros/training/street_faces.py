@@ -1,9 +1,9 @@
-"""Plane pieces in space, the only thing the rendered street is built from, kept as arrays so that NumPy can place them."""
+"""Plane pieces in space, all that the rendered street is built from, kept as arrays for NumPy to place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +74,7 @@ class FaceBuilder:
         outline: Sequence[tuple[float, float]] = _SQUARE,
     ) -> None:
         corners = list(outline) + [outline[-1]] * (OUTLINE_CORNERS - len(outline))
-        self._rows.append(
-            (origin, across, down, anchor, corners, sprite, label, tint, sunlit, order, one_sided)
-        )
+        self._rows.append((origin, across, down, anchor, corners, sprite, label, tint, sunlit, order, one_sided))
 
     def upright(
         self,
@@ -92,16 +90,25 @@ class FaceBuilder:
         sunlit: float = float("nan"),
         outline: Sequence[tuple[float, float]] = _SQUARE,
     ) -> None:
-        """A standing face whose lower edge is centred on ``foot`` and runs along the unit vector ``right``."""
+        """A standing face with its lower edge centred on ``foot`` and along the unit vector ``right``."""
         origin = foot - right * (width / 2) + UP * height
         self.add(
-            origin, right * width, -UP * height, sprite, label,
-            foot if anchor is None else anchor, tint, order, False, sunlit, outline,
-        )  # fmt: skip
+            origin,
+            right * width,
+            -UP * height,
+            sprite,
+            label,
+            foot if anchor is None else anchor,
+            tint,
+            order,
+            False,
+            sunlit,
+            outline,
+        )
 
     def build(self) -> Faces:
         count = len(self._rows)
-        columns = list(zip(*self._rows)) if count else [()] * 11
+        columns = list(zip(*self._rows, strict=False)) if count else [()] * 11
 
         def floats(column: int, *shape: int) -> Floats:
             return np.array(columns[column], np.float64).reshape(count, *shape)
@@ -122,21 +129,28 @@ class FaceBuilder:
         )
 
 
-def moved(faces: Faces, position: Floats, right: Floats, forward: Floats, first_slot: int) -> Faces:
-    """A model built around the origin, facing +z, placed at ``position`` with the street's axes there."""
-    turn = np.stack([right, UP, forward])
-    anchor = faces.anchor @ turn + position
-    return Faces(
-        origin=faces.origin @ turn + position,
-        across=faces.across @ turn,
-        down=faces.down @ turn,
-        anchor=anchor,
-        outline=faces.outline,
-        sprite=faces.sprite,
-        label=faces.label,
-        tint=faces.tint,
-        sunlit=faces.sunlit,
-        order=faces.order,
-        one_sided=faces.one_sided,
-        slot=first_slot + np.arange(len(faces), dtype=np.intp),
+def moved(
+    models: Sequence[Faces],
+    positions: Floats,
+    rights: Floats,
+    forwards: Floats,
+    first_slots: npt.NDArray[np.intp],
+) -> Faces:
+    """Models built around the origin, facing +z, each put at its position with the street's axes there."""
+    faces = join(models)
+    sizes = np.array([len(model) for model in models])
+    which = np.repeat(np.arange(len(models)), sizes)
+    turns = np.stack([rights, np.broadcast_to(UP, rights.shape), forwards], -2)[which]
+
+    def turned(vectors: Floats) -> Floats:
+        return np.asarray((vectors[:, None] @ turns)[:, 0])
+
+    starts = np.cumsum(sizes) - sizes
+    return replace(
+        faces,
+        origin=turned(faces.origin) + positions[which],
+        across=turned(faces.across),
+        down=turned(faces.down),
+        anchor=turned(faces.anchor) + positions[which],
+        slot=first_slots[which] + np.arange(len(faces)) - starts[which],
     )

@@ -15,7 +15,7 @@ SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
 def _flat(height: int, width: int, colour: npt.ArrayLike) -> Picture:
-    return np.broadcast_to(np.asarray(colour, np.uint8), (height, width, 3)).copy()
+    return np.full((height, width, 3), np.asarray(colour, np.uint8), np.uint8)
 
 
 def pole(rng: np.random.Generator) -> Sprite:
@@ -43,7 +43,15 @@ def round_sign(rng: np.random.Generator) -> Sprite:
     kind = int(rng.integers(3))
     if kind == 0:
         cv2.circle(picture, (32, 32), 27, (190, 28, 34), 9, cv2.LINE_AA)
-        cv2.putText(picture, str(rng.choice(["20", "30", "40"])), (14, 43), cv2.FONT_HERSHEY_SIMPLEX, 0.95, (20, 20, 20), 3)
+        cv2.putText(
+            picture,
+            str(rng.choice(["20", "30", "40"])),
+            (14, 43),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.95,
+            (20, 20, 20),
+            3,
+        )
     elif kind == 1:
         picture[:] = (26, 74, 150)
         cv2.arrowedLine(picture, (44, 18), (20, 46), (235, 235, 235), 6, tipLength=0.45)
@@ -67,12 +75,12 @@ def board_sign(rng: np.random.Generator) -> Sprite:
     picture = _flat(64, 64, back)
     ink = (30, 30, 30) if back.mean() > 120 else (230, 230, 225)
     cv2.rectangle(picture, (2, 2), (61, 61), ink, 2)
-    for row in range(12, 56, int(rng.integers(10, 16))):
-        x = 8
-        while x < 48:
-            step = int(rng.integers(4, 14))
-            cv2.rectangle(picture, (x, row), (x + step, row + 6), ink, -1)
-            x += step + 4
+    for row in range(14, 54, int(rng.integers(11, 18))):
+        x, last = int(rng.integers(7, 14)), int(rng.integers(36, 54))
+        while x < last:
+            cv2.line(picture, (x, row), (x, row + 5), ink, 1)
+            cv2.line(picture, (x, row + 5 * int(rng.integers(2))), (x + 2, row + 5 * int(rng.integers(2))), ink, 1)
+            x += int(rng.choice([3, 4, 4, 7]))
     return Sprite(picture)
 
 

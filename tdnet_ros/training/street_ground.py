@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from tdnet_ros.labels import CAMVID
 from tdnet_ros.training.street_camera import Camera, Floats, RoadPath
+from tdnet_ros.training.street_layout import Cell, Layout
 from tdnet_ros.training.street_noise import tileable
-from tdnet_ros.training.street_scene import Cell, Layout
+
+Plane = npt.NDArray[np.float32]
 
 #: Polygons reach from this far ahead of the lens to this far; nearer points lie below any picture.
 NEAR_M, FAR_M = 0.6, 260.0
@@ -41,7 +43,7 @@ def clip_near(polygon: Floats, near: float) -> Floats:
         return polygon
     following, next_inside = np.roll(polygon, -1, axis=0), np.roll(inside, -1)
     corners: list[Floats] = []
-    for here, there, is_in, will_be in zip(polygon, following, inside, next_inside):
+    for here, there, is_in, will_be in zip(polygon, following, inside, next_inside, strict=False):
         if is_in:
             corners.append(here)
         if is_in != will_be:
@@ -56,18 +58,20 @@ def fixed_point(polygons: Floats) -> npt.NDArray[np.int32]:
     return np.clip(pixels, -160000, 160000).astype(np.int32)
 
 
-def paint_polygon(target: npt.NDArray[np.generic], polygon: Floats, value: int) -> None:
-    """Fill a homogeneous polygon (K, 3) in px, convex if it has four corners, cutting it off near the lens."""
+def paint_polygon(targets: tuple[npt.NDArray[np.unsignedinteger], ...], polygon: Floats, value: int) -> None:
+    """Fill a homogeneous polygon (K, 3) in px, convex if it has four corners, cut off near the lens."""
     clipped = clip_near(polygon, NEAR_M)
     if len(clipped) < 3:
         return
-    if len(polygon) == 4:
-        cv2.fillConvexPoly(target, fixed_point(clipped), (value,), cv2.LINE_8, SUBPIXEL_BITS)
-    else:
-        cv2.fillPoly(target, [fixed_point(clipped)], (value,), cv2.LINE_8, SUBPIXEL_BITS)
+    corners = fixed_point(clipped)
+    for target in targets:
+        if len(polygon) == 4:
+            cv2.fillConvexPoly(target, corners, (value,), cv2.LINE_8, SUBPIXEL_BITS)
+        else:
+            cv2.fillPoly(target, [corners], (value,), cv2.LINE_8, SUBPIXEL_BITS)
 
 
-def paint_polygons(target: npt.NDArray[np.generic], polygons: Floats, value: int) -> None:
+def paint_polygons(target: npt.NDArray[np.unsignedinteger], polygons: Floats, value: int) -> None:
     """Fill homogeneous quadrilaterals (N, 4, 3) in px, leaving out those beside or behind the picture."""
     depth = polygons[..., 2]
     ahead = depth.min(1) >= NEAR_M
@@ -77,7 +81,7 @@ def paint_polygons(target: npt.NDArray[np.generic], polygons: Floats, value: int
     for corners in pixels[ahead & seen]:
         cv2.fillConvexPoly(target, corners, (value,), cv2.LINE_8, SUBPIXEL_BITS)
     for polygon in polygons[~ahead & (depth.max(1) > NEAR_M)]:
-        paint_polygon(target, polygon, value)
+        paint_polygon((target,), polygon, value)
 
 
 class Ground:
@@ -101,7 +105,7 @@ class Ground:
         edges += [("kerb", s * kerbs[s], s * (kerbs[s] + 0.16), 60.0) for s in (-1, 1)]
         edges += [("road", -layout.kerb[-1], layout.kerb[1], FAR_M)]
         edges += [("gutter", s * (kerbs[s] - 0.22), s * kerbs[s], 35.0) for s in (-1, 1)]
-        lines = []
+        lines: list[tuple[str, float, float, float]] = []
         for side in (-1, 1):
             if self._lines[side] != "none":
                 edge = side * (kerbs[side] - 0.34)
@@ -109,14 +113,21 @@ class Ground:
                 lines.append((self._lines[side], edge - side * 0.2 - 0.04, edge - side * 0.2 + 0.04, 16.0))
         strips = self._strips(z, edges + lines)
         boxes = self._boxes([*zones, *joining, *self._paint(z)])
-        base = np.array([[-300, 0, 0.5], [300, 0, 0.5], [300, 0, 600], [-300, 0, 600]]) + [camera.position[0], 0, z]
+        base: Floats = np.array([[-300, 0, 0.5], [300, 0, 0.5], [300, 0, 600.0], [-300, 0, 600]])
+        base[:, [0, 2]] += [camera.position[0], z]
         after_zones, after_edges = len(zones), len(edges)
-        laid = [("verge", base), *boxes[:after_zones], *strips[:after_edges], *boxes[after_zones:], *strips[after_edges:]]
+        laid: list[tuple[str, Floats]] = [
+            ("verge", base),
+            *boxes[:after_zones],
+            *strips[:after_edges],
+            *boxes[after_zones:],
+            *strips[after_edges:],
+        ]
         relative = camera.ground()
         flat = np.concatenate([points for _, points in laid])[:, [0, 2]] - camera.position[[0, 2]]
         ends = np.cumsum([len(points) for _, points in laid])[:-1]
         pixels = np.split(flat @ relative[:, :2].T + relative[:, 2], ends)
-        return [(material, polygon) for (material, _), polygon in zip(laid, pixels)]
+        return [(material, polygon) for (material, _), polygon in zip(laid, pixels, strict=False)]
 
     def _strips(self, z: float, edges: list[tuple[str, float, float, float]]) -> list[tuple[str, Floats]]:
         """Bands along the whole street between two lateral edges, up to their reach in metres."""
@@ -124,7 +135,7 @@ class Ground:
         laterals = np.array([[near, far] for _, near, far, _ in edges])
         points = self._path.point(laterals[..., None], steps)
         strips = []
-        for (material, _, _, reach), (near, far) in zip(edges, points):
+        for (material, _, _, reach), (near, far) in zip(edges, points, strict=False):
             count = int(np.searchsorted(steps, z + reach, "right"))
             strips.append((material, np.concatenate([near[:count], far[:count][::-1]])))
         return strips
@@ -132,11 +143,12 @@ class Ground:
     def _boxes(self, areas: list[tuple[str, Floats]]) -> list[tuple[str, Floats]]:
         corners = np.array([area for _, area in areas]).reshape(-1, 4, 2)
         points = self._path.point(corners[..., 0], corners[..., 1])
-        return [(material, box) for (material, _), box in zip(areas, points)]
+        return [(material, box) for (material, _), box in zip(areas, points, strict=False)]
 
     def _paint(self, z: float) -> list[tuple[str, Floats]]:
         """Patches, dashes and zebra crossings ahead as (material, corners (4, 2) lateral and z)."""
-        layout, laid = self._layout, []
+        layout = self._layout
+        laid: list[tuple[str, Floats]] = []
         for number in range(int(np.floor(z / 23.0)), int(np.floor((z + 60) / 23.0)) + 1):
             d, across, at, along = _patch(number)
             d = d * (layout.kerb[1] + layout.kerb[-1] - 1.5) - layout.kerb[-1]
@@ -152,22 +164,28 @@ class Ground:
                 laid.append(("paint", _box(d, d + 0.6, zebra, zebra + 3.0)))
         return laid
 
-    def texture(self, x: npt.NDArray[np.float32], z: npt.NDArray[np.float32], camera: Camera) -> npt.NDArray[np.float32]:
-        """Factor (h, w) on the ground's colour at camera-relative x and z (h, w) in metres: grain, stains, wear."""
-
-        def sampled(tile: npt.NDArray[np.float32], px_per_m: float) -> npt.NDArray[np.float32]:
-            period = len(tile) / px_per_m
-            left, near = camera.position[0] % period, camera.position[2] % period
-            across = (x + np.float32(left)) * np.float32(px_per_m)
-            along = (z + np.float32(near)) * np.float32(px_per_m)
-            return np.asarray(cv2.remap(tile, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
-
+    def texture(self, x: Plane, z: Plane, camera: Camera) -> Plane:
+        """Factor (h, w) on the ground's colour, from camera-relative x and z (h, w) in metres."""
         grain, stains, wear = (np.float32(v) for v in self._strengths)
-        fade = np.exp(z * np.float32(-1 / 14.0))
-        return np.asarray(
-            1 + grain * fade * sampled(self._fine, 60.0) + stains * sampled(self._coarse, 24.0) * np.sqrt(fade)
-            + wear * sampled(self._coarse, 3.5), np.float32
-        )  # fmt: skip
+        factor = self._sampled(self._fine, 60.0, x, z, camera)
+        factor *= grain * np.exp(z * np.float32(-1 / 14.0))
+        # The large scales have no detail to lose: a quarter of the pixels will do.
+        x, z = x[::2, ::2], z[::2, ::2]
+        broad = stains * self._sampled(self._coarse, 24.0, x, z, camera) * np.exp(z * np.float32(-1 / 28.0))
+        broad += wear * self._sampled(self._coarse, 3.5, x, z, camera)
+        factor += np.asarray(cv2.resize(broad, factor.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+        factor += np.float32(1)
+        return factor
+
+    @staticmethod
+    def _sampled(tile: Plane, px_per_m: float, x: Plane, z: Plane, camera: Camera) -> Plane:
+        """The tile at each place of the world, whose origin may be hours away."""
+        period = len(tile) / px_per_m
+        left, near = camera.position[0] % period, camera.position[2] % period
+        across = (x + np.float32(left)) * np.float32(px_per_m)
+        along = (z + np.float32(near)) * np.float32(px_per_m)
+        wrapped = cv2.remap(tile, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        return np.asarray(wrapped, np.float32)
 
 
 def _box(near: float, far: float, z0: float, z1: float) -> Floats:
@@ -183,7 +201,12 @@ def _patch(number: int) -> tuple[float, float, float, float]:
 
 
 def shade_map(
-    shape: tuple[int, int], camera: Camera, cells: list[Cell], contacts: Floats, sun: Floats, light_left: float
+    shape: tuple[int, int],
+    camera: Camera,
+    cells: list[Cell],
+    contacts: Floats,
+    sun: Floats,
+    light_left: float,
 ) -> npt.NDArray[np.float32]:
     """What is left (H, W) of the light on the ground: cast shadows of houses and trees, dark under vehicles.
 
@@ -202,4 +225,5 @@ def shade_map(
     for corners, value in layers:
         pixels = (corners - camera.position[[0, 2]]) @ relative[:, :2].T + relative[:, 2]
         paint_polygons(shade, pixels, value)
-    return np.asarray(cv2.GaussianBlur(shade, (5, 5), 0), np.float32) * np.float32(1 / 255)
+    shade = np.asarray(cv2.GaussianBlur(shade, (5, 5), 0), np.uint8)
+    return np.asarray(np.multiply(shade, np.float32(1 / 255)), np.float32)

@@ -23,26 +23,30 @@ class Lens:
         grain = rng.standard_normal((height + _MARGIN, width + _MARGIN, 3), np.float32)
         shared = rng.standard_normal((height + _MARGIN, width + _MARGIN, 1), np.float32)
         # Sensors' luma noise outweighs chroma noise once a camera has filtered it.
-        self._grain = np.float32(weather.noise) * (np.float32(0.45) * grain + np.float32(0.9) * shared)
+        noise = np.float32(weather.noise) * (np.float32(0.45) * grain + np.float32(0.9) * shared)
+        self._grain = np.rint(noise).astype(np.int16)
 
     def record(self, colours: npt.NDArray[np.float32], skins: Numbers, index: int) -> npt.NDArray[np.uint8]:
-        """The recorded picture (H, W, 3) uint8 of clean colours (H, W, 3) in 0..255 at frame ``index``."""
+        """The recorded picture (H, W, 3) uint8 of clean colours (H, W, 3) in 0..255, which it uses up."""
         height, width = skins.shape
-        softened = cv2.GaussianBlur(colours, (3, 3), 0.85)
-        image = cv2.GaussianBlur(colours, (3, 3), self._weather.softness)
-        cv2.copyTo(softened, _edges(skins), image)
-        image = np.asarray(image, np.float32)
-        image *= self._vignette
-        own = np.random.default_rng([abs(self._seed), 19, abs(index), int(index < 0)])
+        colours *= self._vignette
+        image = np.asarray(cv2.convertScaleAbs(colours), np.uint8)
+        # Painted edges are hard: softening them stands in for the light a pixel gathers on either side.
+        cv2.copyTo(cv2.GaussianBlur(image, (3, 3), 0.85), _edges(skins.astype(np.uint16)), image)
+        sharp = self._weather.sharpening
+        soft = cv2.GaussianBlur(image, (5, 5), 1.1)
+        image = np.asarray(cv2.addWeighted(image, 1 + sharp, soft, -sharp, 0), np.uint8)
+        own = np.random.default_rng([self._seed, 19, index])
         top, left = own.integers(_MARGIN, size=2)
-        image += self._grain[top : top + height, left : left + width]
-        recorded = cv2.convertScaleAbs(np.maximum(image, 0, out=image))
+        grain = self._grain[top : top + height, left : left + width]
+        recorded = np.asarray(cv2.add(image, grain, dtype=cv2.CV_8U), np.uint8)
         quality = [cv2.IMWRITE_JPEG_QUALITY, self._weather.jpeg_quality]
         _, compressed = cv2.imencode(".jpg", recorded[..., ::-1], quality)
-        return np.ascontiguousarray(cv2.imdecode(compressed, cv2.IMREAD_COLOR)[..., ::-1])
+        shown = np.asarray(cv2.imdecode(compressed, cv2.IMREAD_COLOR), np.uint8)
+        return np.ascontiguousarray(shown[..., ::-1])
 
 
-def _edges(numbers: Numbers) -> npt.NDArray[np.uint8]:
+def _edges(numbers: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
     """255 where a pixel's face differs from a neighbour's."""
     edges = np.zeros(numbers.shape, np.uint8)
     across = (numbers[:, 1:] != numbers[:, :-1]).view(np.uint8) * np.uint8(255)

@@ -19,7 +19,7 @@ WEATHERS = ("sunny", "bright", "overcast", "hazy", "dusk")
 
 @dataclass(frozen=True)
 class Light:
-    """Light at one moment. Colours are RGB factors; ``shadow`` is what is left of the light in cast shadow."""
+    """Light at one moment: RGB factors; ``shadow`` is what is left of the light in cast shadow."""
 
     ambient: Colours  # (3,)
     sun: Colours  # (3,)
@@ -39,16 +39,17 @@ class Weather:
         self.sun_direction: Floats = np.array(
             [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
         )
-        direct = {"sunny": 0.95, "bright": 0.6, "overcast": 0.05, "hazy": 0.25, "dusk": 0.08}[self.kind]
-        level = {"sunny": 0.6, "bright": 0.66, "overcast": 0.74, "hazy": 0.76, "dusk": 0.36}[self.kind]
+        direct = {"sunny": 1.05, "bright": 0.7, "overcast": 0.05, "hazy": 0.25, "dusk": 0.08}[self.kind]
+        level = {"sunny": 0.55, "bright": 0.62, "overcast": 0.74, "hazy": 0.76, "dusk": 0.3}[self.kind]
         self._direct = direct * float(rng.uniform(0.8, 1.15))
-        self._level = level * float(rng.uniform(0.82, 1.15))
+        self._level = level * float(np.exp(rng.normal(0.0, 0.16)))
         self._cast = rng.normal(0, 0.02, 3) + (np.array([-0.02, 0.0, 0.04]) if self.kind != "hazy" else 0.0)
         self._warm = np.array([1.06, 1.0, 0.9]) + rng.normal(0, 0.02, 3)
         self._visibility = {"hazy": 130.0, "overcast": 500.0}.get(self.kind, 900.0) * float(rng.uniform(0.7, 1.5))
         self._rates, self._phases = rng.uniform(0.05, 0.35, 3), rng.uniform(0, 2 * np.pi, 3)
         self.noise = float(rng.uniform(1.2, 3.2)) * (1.2 if self.kind == "dusk" else 1.0)
-        self.softness = float(rng.uniform(0.35, 0.6))
+        #: Camcorders sharpen; above 0 outlines overshoot, below 0 the lens is soft.
+        self.sharpening = float(rng.uniform(-0.1, 0.9))
         self.jpeg_quality = int(rng.integers(82, 96))
         self._zenith, self._horizon = self._sky_colours(rng)
         self._clouds = {"sunny": 0.25, "bright": 0.6, "overcast": 0.45, "hazy": 0.1, "dusk": 0.8}[self.kind]

@@ -1,4 +1,4 @@
-"""Noise that looks like worn surfaces: several scales at once, stretched, and tileable where it must repeat."""
+"""Noise that looks like worn surfaces: several scales at once, stretched, tileable where it must repeat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Picture = npt.NDArray[np.uint8]
 def cloud(
     rng: np.random.Generator, height: int, width: int, coarsest: float, octaves: int = 4, stretch: float = 1.0
 ) -> Grey:
-    """Fractal noise (height, width), mean 0, deviation 1; features up to ``coarsest`` px, ``stretch`` times wider."""
+    """Fractal noise (height, width), mean 0, deviation 1, up to ``coarsest`` px, ``stretch`` times wider."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         size = max(coarsest / 2**octave, 1.0)
@@ -25,7 +25,7 @@ def cloud(
 
 
 def tileable(rng: np.random.Generator, size: int, slope: float) -> Grey:
-    """Noise (size, size) that repeats without a seam, mean 0, deviation 1; power falls as 1 / frequency**slope."""
+    """Noise (size, size) without a seam, mean 0, deviation 1; amplitude falls as 1 / frequency**slope."""
     spectrum = np.fft.rfft2(rng.standard_normal((size, size)))
     down, across = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     frequency = np.hypot(down, across)

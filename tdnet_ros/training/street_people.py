@@ -1,4 +1,4 @@
-"""Pedestrians and bicyclists: painted body parts, and models whose legs swing as planes so that motion stays exact."""
+"""Pedestrians and bicyclists: painted parts, and models whose legs swing as planes: their motion is exact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from tdnet_ros.training.street_noise import cloud, painted
 
 PEDESTRIAN = CAMVID.names.index("pedestrian")
 BICYCLIST = CAMVID.names.index("bicyclist")
-_COATS = ((26, 28, 34), (34, 36, 44), (44, 38, 34), (60, 26, 28), (32, 44, 70), (90, 88, 84), (26, 40, 34), (120, 116, 108))
+_COATS = (
+    (26, 28, 34),
+    (34, 36, 44),
+    (44, 38, 34),
+    (60, 26, 28),
+    (32, 44, 70),
+    (70, 68, 66),
+    (26, 40, 34),
+    (96, 92, 88),
+)
 _TROUSERS = ((22, 24, 30), (34, 40, 58), (44, 42, 40), (28, 26, 26), (70, 66, 58))
 _SKIN = ((150, 112, 92), (172, 132, 108), (96, 66, 50))
 _HAIR = ((34, 26, 20), (20, 18, 16), (92, 72, 48), (110, 104, 98))
@@ -27,7 +36,7 @@ def _shade(rng: np.random.Generator, mask: Picture, colour: npt.ArrayLike) -> Pi
     """Cloth of one colour over the mask's box, rounded: darker to the right and in its folds."""
     height, width = mask.shape
     across = np.linspace(1.25, 0.65, width, dtype=np.float32)[None]
-    return painted(np.asarray(colour, np.float32), across * (1 + 0.22 * cloud(rng, height, width, 18, 3, 0.5)))
+    return painted(np.asarray(colour, np.float32), across * (1 + 0.13 * cloud(rng, height, width, 18, 3, 0.5)))
 
 
 def _polygon(mask: Picture, points: Points, value: int = 255) -> None:
@@ -37,15 +46,27 @@ def _polygon(mask: Picture, points: Points, value: int = 255) -> None:
 
 
 def _any(rng: np.random.Generator, colours: tuple[tuple[int, int, int], ...]) -> npt.NDArray[np.float64]:
-    return np.array(colours[rng.integers(len(colours))], np.float64) * rng.uniform(0.7, 1.2)
+    return np.array(colours[rng.integers(len(colours))], np.float64) * rng.uniform(0.55, 1.05)
 
 
 def upper_body(rng: np.random.Generator, leaning: bool) -> Sprite:
-    """Head, trunk and arms from behind or from the front, 0.62 m by 0.95 m; a rider's arms reach down and out."""
+    """Head, trunk and arms along the street, 0.62 m by 0.95 m; a rider's arms reach down and out."""
     height, width = 128, 80
     coat = np.zeros((height, width), np.uint8)
     wide = float(rng.uniform(0.0, 0.06))
-    _polygon(coat, [(0.4, 0.25), (0.6, 0.25), (0.78 + wide, 0.32), (0.8 + wide, 0.6), (0.74, 1.0), (0.26, 1.0), (0.2 - wide, 0.6), (0.22 - wide, 0.32)])
+    _polygon(
+        coat,
+        [
+            (0.4, 0.25),
+            (0.6, 0.25),
+            (0.78 + wide, 0.32),
+            (0.8 + wide, 0.6),
+            (0.74, 1.0),
+            (0.26, 1.0),
+            (0.2 - wide, 0.6),
+            (0.22 - wide, 0.32),
+        ],
+    )
     if leaning:
         _polygon(coat, [(0.75, 0.33), (0.98, 0.62), (0.9, 0.9), (0.8, 0.88), (0.82, 0.62), (0.7, 0.5)])
         _polygon(coat, [(0.25, 0.33), (0.02, 0.62), (0.1, 0.9), (0.2, 0.88), (0.18, 0.62), (0.3, 0.5)])
@@ -72,7 +93,19 @@ def upper_body(rng: np.random.Generator, leaning: bool) -> Sprite:
 def leg(rng: np.random.Generator, cloth: npt.ArrayLike) -> Sprite:
     """One leg with its shoe, 0.24 m by 0.9 m."""
     mask = np.zeros((128, 36), np.uint8)
-    _polygon(mask, [(0.08, 0.0), (0.92, 0.0), (0.82, 0.5), (0.74, 0.93), (0.84, 1.0), (0.2, 1.0), (0.26, 0.93), (0.18, 0.5)])
+    _polygon(
+        mask,
+        [
+            (0.08, 0.0),
+            (0.92, 0.0),
+            (0.82, 0.5),
+            (0.74, 0.93),
+            (0.84, 1.0),
+            (0.2, 1.0),
+            (0.26, 0.93),
+            (0.18, 0.5),
+        ],
+    )
     picture = _shade(rng, mask, cloth)
     picture[116:] = (20, 18, 17)
     return Sprite(picture, mask)
@@ -99,7 +132,18 @@ def parked_bicycle(rng: np.random.Generator) -> Sprite:
             reach = 36 * np.array([np.cos(angle), np.sin(angle)])
             ends = np.round(np.array([wheel - reach, wheel + reach])).astype(int)
             cv2.line(visible, ends[0].tolist(), ends[1].tolist(), 130, 1, cv2.LINE_AA)
-    frame = [(41, 85), (92, 88), (78, 32), (41, 85), (78, 32), (140, 30), (92, 88), (140, 30), (137, 18), (162, 85)]
+    frame = [
+        (41, 85),
+        (92, 88),
+        (78, 32),
+        (41, 85),
+        (78, 32),
+        (140, 30),
+        (92, 88),
+        (140, 30),
+        (137, 18),
+        (162, 85),
+    ]
     cv2.polylines(visible, [np.array(frame, np.int32)], False, 255, 5, cv2.LINE_AA)
     cv2.line(visible, (62, 22), (92, 22), 255, 7)
     cv2.line(visible, (128, 14), (152, 18), 255, 5)
@@ -134,7 +178,7 @@ _RIGHT = np.array([1.0, 0.0, 0.0])
 
 
 def walking(person: Person, stride: float, sideways: bool, size: float) -> Faces:
-    """The person standing at the origin at phase ``stride`` (rad) of a step; ``sideways`` walks across the view."""
+    """The person at the origin at phase ``stride`` (rad) of a step; ``sideways`` walks across the view."""
     build, origin = FaceBuilder(), np.zeros(3)
     hip = 0.9 * size
     for side in (-1.0, 1.0):
@@ -158,7 +202,14 @@ def riding(person: Person, crank: float) -> Faces:
         rise = 0.14 * float(np.sin(crank)) * side
         top = _RIGHT * 0.12 * side + UP * (1.06 + rise / 2)
         build.add(
-            top - _RIGHT * 0.11, _RIGHT * 0.22, -UP * (0.86 - rise / 2), person.leg, BICYCLIST, origin, order=1, sunlit=0.4
-        )  # fmt: skip
+            top - _RIGHT * 0.11,
+            _RIGHT * 0.22,
+            -UP * (0.86 - rise / 2),
+            person.leg,
+            BICYCLIST,
+            origin,
+            order=1,
+            sunlit=0.4,
+        )
     build.upright(UP * 0.86, _RIGHT, 0.66, 0.9, person.body, BICYCLIST, origin, order=2, sunlit=0.4)
     return build.build()

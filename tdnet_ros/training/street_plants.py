@@ -10,26 +10,31 @@ from tdnet_ros.training.street_atlas import Picture, Sprite
 from tdnet_ros.training.street_noise import cloud, painted
 
 _CROWN = 256
-_LEAVES = ((86, 96, 58), (70, 84, 50), (104, 108, 66), (96, 92, 60), (66, 78, 56))
+_LEAVES = ((104, 114, 82), (88, 100, 74), (124, 124, 92), (120, 112, 90), (92, 96, 84))
 
 
 def _shaded_leaves(rng: np.random.Generator, shape: npt.NDArray[np.float32], base: npt.ArrayLike) -> Picture:
     """Foliage (h, w, 3): clumps lit from above, deep shadow between them, single leaves on top."""
     height, width = shape.shape
-    clumps = cloud(rng, height, width, 46, 3)
-    light = clumps - np.roll(clumps, 7, axis=0)
-    leaves = cloud(rng, height, width, 5, 3)
-    factor = 0.62 + 0.26 * clumps + 0.22 * light + 0.34 * leaves
+    clumps = cloud(rng, height, width, 32, 3)
+    light = clumps - np.roll(clumps, 6, axis=0)
+    leaves = cloud(rng, height, width, 4, 3)
+    factor = 0.7 + 0.2 * clumps + 0.24 * light + 0.3 * leaves
     factor += np.linspace(0.3, -0.25, height, dtype=np.float32)[:, None]
-    factor = np.clip(factor, 0.1, 2.2)
-    hue = 1 + 0.08 * cloud(rng, height, width, 30, 2)[..., None] * np.array([1.2, 0.4, -0.6], np.float32)
+    factor = np.clip(factor, 0.12, 1.45)
+    hue = 1 + 0.05 * cloud(rng, height, width, 30, 2)[..., None] * np.array([1.2, 0.4, -0.6], np.float32)
     return painted(np.asarray(np.asarray(base, np.float32) * hue, np.float32), factor)
 
 
 def _trunk(mask: Picture, x: float, top: float, thickness: float) -> None:
     height = mask.shape[0]
     corners = np.array(
-        [[x - thickness * 0.35, top], [x + thickness * 0.35, top], [x + thickness * 0.6, height], [x - thickness * 0.6, height]]
+        [
+            [x - thickness * 0.35, top],
+            [x + thickness * 0.35, top],
+            [x + thickness * 0.6, height],
+            [x - thickness * 0.6, height],
+        ]
     )
     cv2.fillPoly(mask, [corners.astype(np.int32)], 255)
 
@@ -55,17 +60,32 @@ def leafy_tree(rng: np.random.Generator) -> Sprite:
 
 
 def _branch(
-    rng: np.random.Generator, mask: Picture, start: npt.NDArray[np.float64], angle: float, length: float, depth: int
+    rng: np.random.Generator,
+    mask: Picture,
+    start: npt.NDArray[np.float64],
+    angle: float,
+    length: float,
+    depth: int,
 ) -> None:
     end = start + length * np.array([np.sin(angle), -np.cos(angle)])
     points = np.round(np.stack([start, end]) * 8).astype(np.int32)
-    thickness = max(1, round(length * 0.075)) if depth > 2 else 1
-    cv2.line(mask, points[0].tolist(), points[1].tolist(), 255 if depth > 1 else 190, thickness, cv2.LINE_AA, 3)
+    thickness = max(1, round(length * 0.06)) if depth > 2 else 1
+    cv2.line(
+        mask,
+        points[0].tolist(),
+        points[1].tolist(),
+        (255, 220, 190, 140, 120)[max(0, 4 - depth)],
+        thickness,
+        cv2.LINE_AA,
+        3,
+    )
     if depth == 0:
         return
-    for _ in range(3 if depth > 1 else 4):
-        where = start + (end - start) * float(rng.uniform(0.45, 1.0))
-        _branch(rng, mask, where, angle + float(rng.normal(0, 0.55)), length * float(rng.uniform(0.55, 0.78)), depth - 1)
+    for twig in range(3):
+        where = start + (end - start) * (1.0 if twig == 0 else float(rng.uniform(0.4, 0.95)))
+        # Twigs grow towards the light: each bends back to upright a little.
+        turn = angle * 0.85 + float(rng.normal(0, 0.42))
+        _branch(rng, mask, where, turn, length * float(rng.uniform(0.6, 0.82)), depth - 1)
 
 
 def bare_tree(rng: np.random.Generator) -> Sprite:
@@ -73,18 +93,22 @@ def bare_tree(rng: np.random.Generator) -> Sprite:
     size = _CROWN
     twigs = np.zeros((size, size), np.uint8)
     foot = np.array([size / 2, float(size)])
-    _branch(rng, twigs, foot, 0.0, size * 0.34, 1)
-    fork = foot - [0, size * 0.22]
-    for angle in np.linspace(-0.75, 0.75, 6) + rng.normal(0, 0.12, 6):
-        _branch(rng, twigs, fork - [0, float(rng.uniform(0, size * 0.14))], float(angle), size * 0.27, 5)
-    _trunk(twigs, size / 2, size * 0.7, size * 0.05)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))
-    hull = cv2.morphologyEx(np.asarray(twigs > 60, np.uint8) * np.uint8(255), cv2.MORPH_CLOSE, kernel)
-    fine = (cloud(rng, size, size, 5, 2) > 0.9) & (cv2.erode(hull, np.ones((9, 9), np.uint8)) > 0)
-    fine[int(size * 0.72) :] = False
-    visible = np.maximum(np.asarray(np.minimum(twigs.astype(np.uint16) * 2, 255), np.uint8), fine.astype(np.uint8) * np.uint8(255))
-    base = np.array([92, 80, 68], np.float32) * float(rng.uniform(0.6, 1.1))
-    return Sprite(painted(base, 0.9 + 0.3 * cloud(rng, size, size, 40, 4)), visible, np.asarray(hull, np.uint8))
+    fork = foot - [0, size * float(rng.uniform(0.18, 0.26))]
+    cv2.line(twigs, (size // 2, size), (size // 2, int(fork[1] - size * 0.2)), 255, 7, cv2.LINE_AA)
+    for angle in np.linspace(-0.8, 0.8, 7) + rng.normal(0, 0.1, 7):
+        start = fork - [0, float(rng.uniform(0, size * 0.2))]
+        _branch(rng, twigs, start, float(angle), size * float(rng.uniform(0.2, 0.25)), 4)
+    _trunk(twigs, size / 2, size * 0.72, size * 0.04)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15))
+    hull = np.asarray(
+        cv2.morphologyEx(np.asarray(twigs > 60, np.uint8) * np.uint8(255), cv2.MORPH_CLOSE, kernel), np.uint8
+    )
+    inner = cv2.erode(hull, np.ones((7, 7), np.uint8)) > 0
+    fine = (cloud(rng, size, size, 4, 2) > 1.15) & inner
+    fine[int(size * 0.75) :] = False
+    visible = np.maximum(twigs, fine.astype(np.uint8) * np.uint8(200))
+    base = np.array([104, 96, 86], np.float32) * float(rng.uniform(0.6, 1.1))
+    return Sprite(painted(base, 0.9 + 0.3 * cloud(rng, size, size, 12, 4)), visible, hull)
 
 
 def conifer(rng: np.random.Generator) -> Sprite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -10,14 +11,24 @@ import numpy.typing as npt
 
 from tdnet_ros.labels import CAMVID
 from tdnet_ros.training.street_atlas import Picture, Sprite, SpriteBook
-from tdnet_ros.training.street_faces import UP, FaceBuilder, Faces
+from tdnet_ros.training.street_faces import FaceBuilder, Faces
 from tdnet_ros.training.street_noise import cloud, painted
 
 CAR = CAMVID.names.index("car")
 _PAINTS = (
-    (150, 154, 158), (34, 36, 40), (28, 36, 66), (110, 24, 26), (206, 208, 206), (92, 96, 100), (40, 62, 54),
-    (96, 128, 146), (150, 112, 58), (58, 60, 64), (176, 178, 178), (50, 72, 118),
-)  # fmt: skip
+    (150, 154, 158),
+    (34, 36, 40),
+    (28, 36, 66),
+    (110, 24, 26),
+    (206, 208, 206),
+    (92, 96, 100),
+    (40, 62, 54),
+    (96, 128, 146),
+    (150, 112, 58),
+    (58, 60, 64),
+    (176, 178, 178),
+    (50, 72, 118),
+)
 _RIGHT: npt.NDArray[np.float64] = np.array([1.0, 0.0, 0.0])
 _AHEAD: npt.NDArray[np.float64] = np.array([0.0, 0.0, 1.0])
 _DISC = tuple((0.5 + 0.5 * float(np.sin(a)), 0.5 - 0.5 * float(np.cos(a))) for a in np.arange(12) * np.pi / 6)
@@ -25,7 +36,9 @@ _DISC = tuple((0.5 + 0.5 * float(np.sin(a)), 0.5 - 0.5 * float(np.cos(a))) for a
 
 @dataclass(frozen=True)
 class Shape:
-    """Measures of a body in metres: how far its cabin starts from either end, its waist and its slopes."""
+    """Measures of a body in metres: how far its cabin starts from either end, its waist and its slopes,
+
+    and how far bonnet and boot fall towards the ends."""
 
     length: float
     width: float
@@ -37,12 +50,14 @@ class Shape:
     rear_slope: float
     inset: float
     wheel: float
+    nose_drop: float
+    tail_drop: float
 
 
-HATCHBACK = Shape(3.9, 1.68, 1.46, 0.92, 0.85, 0.12, 0.85, 0.4, 0.16, 0.6)
-SALOON = Shape(4.5, 1.76, 1.43, 0.92, 1.05, 0.85, 0.9, 0.6, 0.18, 0.62)
-VAN = Shape(4.8, 1.9, 2.1, 1.1, 0.7, 0.04, 0.7, 0.1, 0.1, 0.66)
-BUS = Shape(9.5, 2.5, 3.0, 1.2, 0.03, 0.03, 0.12, 0.06, 0.04, 0.95)
+HATCHBACK = Shape(3.9, 1.68, 1.46, 0.93, 0.85, 0.14, 0.95, 0.45, 0.2, 0.6, 0.22, 0.06)
+SALOON = Shape(4.5, 1.76, 1.43, 0.93, 1.05, 0.8, 1.0, 0.75, 0.22, 0.62, 0.24, 0.08)
+VAN = Shape(4.8, 1.9, 2.1, 1.1, 0.7, 0.04, 0.7, 0.1, 0.12, 0.66, 0.25, 0.0)
+BUS = Shape(9.5, 2.5, 3.0, 1.2, 0.03, 0.03, 0.12, 0.06, 0.04, 0.95, 0.0, 0.0)
 SHAPES = (HATCHBACK, HATCHBACK, SALOON, SALOON, VAN, BUS)
 
 
@@ -55,30 +70,42 @@ def _panel(rng: np.random.Generator, height: int, width: int, paint: npt.ArrayLi
 
 def _pane(rng: np.random.Generator, height: int, width: int) -> Picture:
     """Car glass: dark inside with head rests, sky mirrored in its upper half."""
-    fall = np.linspace(1.5, 0.55, height, dtype=np.float32)[:, None]
-    tone = float(rng.uniform(34, 70))
-    glass = painted(np.array([0.92, 1.0, 1.04], np.float32) * tone, fall * (1 + 0.3 * cloud(rng, height, width, 30, 3)))
-    for x in (0.28, 0.72):
-        cv2.rectangle(glass, (int((x - 0.1) * width), height // 2), (int((x + 0.1) * width), height), (16, 16, 17), -1)
+    fall = np.interp(np.linspace(0, 1, height), [0, 0.35, 0.6, 1], [1.9, 1.1, 0.5, 0.35]).astype(np.float32)[:, None]
+    tone = float(rng.uniform(38, 85))
+    streaks = 1 + 0.2 * cloud(rng, height, width, 40, 2, 2.0)
+    glass = painted(np.array([0.92, 1.0, 1.04], np.float32) * tone, fall * streaks)
+    for x in (0.3, 0.7):
+        left, right = int((x - 0.09) * width), int((x + 0.09) * width)
+        glass[height // 2 :, left:right] = (glass[height // 2 :, left:right] * 0.45).astype(np.uint8)
     return glass
 
 
 def _rear(rng: np.random.Generator, paint: npt.ArrayLike, front: bool) -> Picture:
     """Lower rear or front, 64 rows from waist to sill: lamps, plate, bumper, grille."""
     picture = _panel(rng, 64, 128, paint)
-    lamp = (205, 208, 205) if front else (150, 18, 22)
-    top, size = int(rng.integers(6, 16)), int(rng.integers(12, 22))
-    for x in (6, 122 - size):
-        cv2.rectangle(picture, (x, top), (x + size, top + (10 if front else 18)), lamp, -1)
-        cv2.rectangle(picture, (x, top), (x + size, top + (10 if front else 18)), (40, 20, 20), 1)
+    top, wide = int(rng.integers(3, 12)), int(rng.integers(11, 24))
+    tall = 10 if front else int(rng.integers(12, 24))
+    for side in (-1, 1):
+        x0, x1 = (3, 3 + wide) if side < 0 else (125 - wide, 125)
+        lamp = np.array([[x0, top], [x1, top], [x1, top + tall - 3], [x0, top + tall]], np.int32)
+        cv2.fillPoly(picture, [lamp], (196, 202, 204) if front else (132, 16, 20))
+        x = (x0 + x1) // 2
+        cv2.rectangle(
+            picture,
+            (x - 3, top + tall // 3),
+            (x + 3, top + tall // 3 + 4),
+            (245, 245, 240) if front else (190, 70, 40),
+            -1,
+        )
     if front:
-        cv2.rectangle(picture, (36, top + 2), (92, top + 12), (18, 18, 19), -1)
-    cv2.rectangle(picture, (0, 40), (127, 43), (24, 24, 25), -1)
-    plate = (205, 205, 198) if front else (196, 168, 48)
-    y = int(rng.choice([26, 44]))
-    cv2.rectangle(picture, (46, y), (82, y + 8), plate, -1)
-    for x in range(49, 80, 5):
-        cv2.line(picture, (x, y + 2), (x, y + 6), (30, 28, 20), 2)
+        cv2.rectangle(picture, (34, top + 1), (94, top + 10), (20, 20, 21), -1)
+        cv2.rectangle(picture, (40, 44), (88, 54), (16, 16, 17), -1)
+    picture[36:38] = (picture[36:38] * 0.45).astype(np.uint8)
+    picture[38:42] = np.minimum(picture[38:42] * 1.3, 255).astype(np.uint8)
+    y = int(rng.choice([24, 44]))
+    cv2.rectangle(picture, (48, y), (80, y + 7), (200, 202, 196) if front else (204, 172, 40), -1)
+    for x in range(51, 79, 4):
+        cv2.line(picture, (x, y + 2), (x, y + 5), (50, 46, 34), 2)
     picture[56:] = (picture[56:] * 0.4).astype(np.uint8)
     return picture
 
@@ -100,7 +127,7 @@ def _cabin(rng: np.random.Generator, paint: npt.ArrayLike, posts: int) -> Pictur
     """Side windows between painted posts."""
     picture = _panel(rng, 64, 256, np.asarray(paint) * 0.9)
     edges = np.linspace(0.03, 0.97, posts + 2)
-    for left, right in zip(edges[:-1], edges[1:]):
+    for left, right in itertools.pairwise(edges):
         x0, x1 = int((left + 0.012) * 256), int((right - 0.012) * 256)
         picture[7:62, x0:x1] = _pane(rng, 55, x1 - x0)
     return picture
@@ -116,13 +143,20 @@ def _wheel(rng: np.random.Generator) -> Picture:
     picture = np.full((48, 48, 3), 18, np.uint8)
     cv2.circle(picture, (24, 24), 15, (118, 120, 122), -1, cv2.LINE_AA)
     for angle in np.arange(0, 2 * np.pi, 2 * np.pi / int(rng.integers(5, 8))):
-        cv2.circle(picture, (int(24 + 10 * np.sin(angle)), int(24 + 10 * np.cos(angle))), 3, (44, 44, 46), -1, cv2.LINE_AA)
+        cv2.circle(
+            picture,
+            (int(24 + 10 * np.sin(angle)), int(24 + 10 * np.cos(angle))),
+            3,
+            (44, 44, 46),
+            -1,
+            cv2.LINE_AA,
+        )
     return picture
 
 
 @dataclass(frozen=True)
 class Vehicle:
-    """A model around the origin, nose to +z, its wheels on the ground; ``half`` (2,) is its half width and length."""
+    """A model around the origin, wheels on the ground; ``half`` (2,) is its half width and length."""
 
     faces: Faces
     half: npt.NDArray[np.float64]
@@ -150,7 +184,14 @@ def vehicle(rng: np.random.Generator, book: SpriteBook, shape: Shape) -> tuple[V
     away = _body(shape, numbers)
     turned = np.array([-1.0, 1.0, -1.0])
     return Vehicle(away, half), Vehicle(
-        Faces(**{**away.__dict__, "origin": away.origin * turned, "across": away.across * turned, "down": away.down * turned}),
+        Faces(
+            **{
+                **away.__dict__,
+                "origin": away.origin * turned,
+                "across": away.across * turned,
+                "down": away.down * turned,
+            }
+        ),
         half,
     )
 
@@ -161,20 +202,46 @@ def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
     lower = shape.waist - sill
     centre = np.zeros(3)
 
-    def add(name: str, origin: npt.ArrayLike, across: npt.ArrayLike, down: npt.ArrayLike, order: int = 1, **more: object) -> None:
+    def add(
+        name: str,
+        origin: npt.ArrayLike,
+        across: npt.ArrayLike,
+        down: npt.ArrayLike,
+        order: int = 1,
+        **more: object,
+    ) -> None:
         corners = more.get("outline")
         outline = corners if isinstance(corners, tuple) else ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
         build.add(
-            np.asarray(origin, np.float64), np.asarray(across, np.float64), np.asarray(down, np.float64),
-            numbers[name], CAR, centre, order=order, one_sided=True, outline=outline,
-        )  # fmt: skip
+            np.asarray(origin, np.float64),
+            np.asarray(across, np.float64),
+            np.asarray(down, np.float64),
+            numbers[name],
+            CAR,
+            centre,
+            order=order,
+            one_sided=True,
+            outline=outline,
+        )
 
-    add("rear", [-hw, shape.waist, -hl], [2 * hw, 0, 0], [0, -lower, 0])
-    add("front", [hw, shape.waist, hl], [-2 * hw, 0, 0], [0, -lower, 0])
+    nose, tail = shape.nose_drop, shape.tail_drop
+    add("rear", [-hw, shape.waist - tail, -hl], [2 * hw, 0, 0], [0, tail - lower, 0])
+    add("front", [hw, shape.waist - nose, hl], [-2 * hw, 0, 0], [0, nose - lower, 0])
     add("under", [-hw * 0.92, sill + 0.02, -hl * 0.9], [2 * hw * 0.92, 0, 0], [0, -sill, 0], 0)
     add("under", [hw * 0.92, sill + 0.02, hl * 0.9], [-2 * hw * 0.92, 0, 0], [0, -sill, 0], 0)
-    add("side", [-hw, shape.waist, hl], [0, 0, -2 * hl], [0, -lower, 0])
-    add("side", [hw, shape.waist, -hl], [0, 0, 2 * hl], [0, -lower, 0])
+    profile = (
+        (0.0, tail / lower),
+        (shape.boot / shape.length, 0.0),
+        (1 - shape.bonnet / shape.length, 0.0),
+        (1.0, nose / lower),
+        (1.0, 0.9),
+        (0.98, 1.0),
+        (0.02, 1.0),
+        (0.0, 0.9),
+    )
+    mirrored = tuple((1 - u, v) for u, v in reversed(profile))
+    add("side", [-hw, shape.waist, hl], [0, 0, -2 * hl], [0, -lower, 0], outline=mirrored)
+    add("side", [hw, shape.waist, -hl], [0, 0, 2 * hl], [0, -lower, 0], outline=profile)
     for z in (hl * 0.64, -hl * 0.64):
         r = shape.wheel / 2
         add("wheel", [-hw - 0.01, 2 * r, z + r], [0, 0, -2 * r], [0, -2 * r, 0], 2, outline=_DISC)
@@ -183,13 +250,27 @@ def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
     roof_front, roof_back = front - shape.screen_slope, back + shape.rear_slope
     rise = shape.height - shape.waist
     top = hw - shape.inset
-    add("top", [-hw, shape.waist, hl], [2 * hw, 0, 0], [0, 0, -shape.bonnet], 0)
-    add("top", [-hw, shape.waist, back], [2 * hw, 0, 0], [0, 0, -shape.boot], 0)
+    add("top", [-hw, shape.waist - nose, hl], [2 * hw, 0, 0], [0, nose, -shape.bonnet], 0)
+    add("top", [-hw, shape.waist, back], [2 * hw, 0, 0], [0, -tail, -shape.boot], 0)
     add("top", [-top, shape.height, roof_front], [2 * top, 0, 0], [0, 0, roof_back - roof_front], 3)
     slant = shape.inset / (2 * hw)
     trapezium = ((slant, 0.0), (1 - slant, 0.0), (1.0, 1.0), (0.0, 1.0))
-    add("back", [-hw, shape.height, roof_back], [2 * hw, 0, 0], [0, -rise, back - roof_back], 3, outline=trapezium)
-    add("screen", [hw, shape.height, roof_front], [-2 * hw, 0, 0], [0, -rise, front - roof_front], 3, outline=trapezium)
+    add(
+        "back",
+        [-hw, shape.height, roof_back],
+        [2 * hw, 0, 0],
+        [0, -rise, back - roof_back],
+        3,
+        outline=trapezium,
+    )
+    add(
+        "screen",
+        [hw, shape.height, roof_front],
+        [-2 * hw, 0, 0],
+        [0, -rise, front - roof_front],
+        3,
+        outline=trapezium,
+    )
     span = front - back
     ahead, behind = shape.screen_slope / span, shape.rear_slope / span
     left = ((ahead, 0.0), (1 - behind, 0.0), (1.0, 1.0), (0.0, 1.0))
@@ -197,3 +278,16 @@ def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
     add("cabin", [-top, shape.height, front], [0, 0, -span], [-shape.inset, -rise, 0], 3, outline=left)
     add("cabin", [top, shape.height, back], [0, 0, span], [shape.inset, -rise, 0], 3, outline=right)
     return build.build()
+
+
+def footprint(
+    place: npt.NDArray[np.float64],
+    right: npt.NDArray[np.float64],
+    forward: npt.NDArray[np.float64],
+    half: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Corners (..., 4, 2) in x, z of boxes on the ground of half width and length ``half`` (..., 2)."""
+    signs = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    corners = signs * np.asarray(half)[..., None, :]
+    across, along = corners[..., :1] * right[..., None, :], corners[..., 1:] * forward[..., None, :]
+    return np.asarray((place[..., None, :] + across + along)[..., [0, 2]])

@@ -11,7 +11,7 @@ from pathlib import Path
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.replay import ReplaySettings, replay
 from tdnet_ros.evaluation.replay_report import write_overlay, write_report
-from tdnet_ros.networks import build_network
+from tdnet_ros.networks import network_info
 from tdnet_ros.streaming import DEFAULT_MODEL
 from tdnet_ros.video.sources import open_source
 
@@ -38,7 +38,7 @@ def run_demo(settings: ReplaySettings, say: Callable[[str], None]) -> None:
     Raises TdnetRosError, with the last lines of the process concerned, when something fails on the way.
     """
     model = settings.model or DEFAULT_MODEL
-    labels = build_network(model).info.labels
+    labels = network_info(model).labels
     output = settings.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     # Opened here first: a wrong path should fail before three processes are up.

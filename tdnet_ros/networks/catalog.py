@@ -120,12 +120,10 @@ class MobilePath(nn.Module):
         return PathFeature(self.context(sixteenth), (quarter, eighth))
 
 
-def build_network(name: str) -> TDNet:
-    """The network of that name with fresh weights; raises ConfigurationError for a name not in the catalog."""
-    if name not in TDNETS:
-        raise ConfigurationError(f"model is '{name}', expected one of {sorted(TDNETS)}")
-    variant = TDNETS[name]
-    info = NetworkInfo(
+def network_info(name: str) -> NetworkInfo:
+    """What a caller has to know of that network; raises ConfigurationError for a name not in the catalog."""
+    variant = _variant(name)
+    return NetworkInfo(
         name=name,
         labels=variant.labels,
         mean=variant.mean,
@@ -136,8 +134,19 @@ def build_network(name: str) -> TDNet:
         align_corners=variant.align_corners,
         subnetworks=variant.subnetworks,
     )
+
+
+def build_network(name: str) -> TDNet:
+    """The network of that name with fresh weights; raises ConfigurationError for a name not in the catalog."""
+    variant = _variant(name)
     subnetworks = [_build_subnetwork(variant, index) for index in range(variant.subnetworks)]
-    return TDNet(subnetworks, variant.window_stride, info)
+    return TDNet(subnetworks, variant.window_stride, network_info(name))
+
+
+def _variant(name: str) -> TDNetVariant:
+    if name not in TDNETS:
+        raise ConfigurationError(f"model is '{name}', expected one of {sorted(TDNETS)}")
+    return TDNETS[name]
 
 
 def _build_subnetwork(variant: TDNetVariant, index: int) -> SubNetwork:

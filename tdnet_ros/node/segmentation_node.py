@@ -58,6 +58,9 @@ class SegmentationNode(LifecycleNode):
         self._reset_reason: str | None = None  # for the next message to carry
         self._mailbox, self._cadence, self._sender, self._health = Mailbox(), Cadence(), Sender(), Health()
         self._stream: SegmentationStream | None = None
+        self._transport = transport.use_shared_memory_profile()
+        if self._transport.warning:
+            self.get_logger().warning(self._transport.warning)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -216,6 +219,8 @@ class SegmentationNode(LifecycleNode):
             "model": segmenter.network.info.name,
             "precision": segmenter.runtime.precision,
             "device": segmenter.runtime.describe(),
+            "transport": f"{self._transport.origin}, {self._transport.profile or 'no profile'}",
+            "transport warning": self._transport.warning,
             "device memory (MiB)": "n/a" if memory_mib is None else f"{memory_mib:.0f}",
         }
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.labels import LabelSet
-from tdnet_ros.networks import build_network, load_network
+from tdnet_ros.networks import load_network, network_info
 from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
 from tdnet_ros.streaming.runtime import Preprocessor, Runtime
 from tdnet_ros.streaming.schedule import Plan, Rotation
@@ -68,7 +68,7 @@ class Segmenter:
         input_height: int = 0,
         threads: int = 0,
     ) -> None:
-        info = build_network(model).info
+        info = network_info(model)
         if input_height and input_height < info.minimum_size:
             raise ConfigurationError(f"input_height is {input_height}, expected 0 or at least {info.minimum_size} px")
         self.runtime = Runtime(device, precision, threads)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tdnet_ros.labels import UNLABELLED
-from tdnet_ros.networks.catalog import build_network
+from tdnet_ros.networks.catalog import build_network, network_info
 from tdnet_ros.networks.tdnet import TDNet
 from tdnet_ros.training.datasets import Augmentation, ClipSampler, LabelledFrame, Pixels, read_labelled_frames
 from tdnet_ros.training.losses import class_weights, cross_entropy
@@ -182,7 +182,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = Recipe(single_s=arguments.single_s, stream_s=arguments.stream_s)
-    classes = len(build_network(recipe.model).info.labels)
+    classes = len(network_info(recipe.model).labels)
     frames = read_labelled_frames(arguments.data / "sequences.csv", "train", classes)
     train(recipe, frames, arguments.backbone, arguments.output)
 

@@ -1,0 +1,64 @@
+"""The node's parameters: one dataclass, documented in one file, checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
+
+from rclpy.parameter import Parameter  # noqa: E402
+
+from tdnet_ros.errors import ConfigurationError  # noqa: E402
+from tdnet_ros.node.parameters import SegmentationParameters  # noqa: E402
+from tdnet_ros.node.settings import changed, checked, describe  # noqa: E402
+
+CONFIG = Path(__file__).resolve().parents[1] / "config" / "segmentation.yaml"
+
+
+def test_the_configuration_file_holds_every_parameter_with_its_default() -> None:
+    documented = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
+    assert documented == {item.name: item.default for item in fields(SegmentationParameters)}
+
+
+def test_every_parameter_is_described_and_every_number_has_a_range() -> None:
+    for item in fields(SegmentationParameters):
+        descriptor = describe(item)
+        assert len(descriptor.description) > 20, item.name
+        if isinstance(item.default, float):
+            assert descriptor.floating_point_range, item.name
+        elif isinstance(item.default, int) and not isinstance(item.default, bool):
+            assert descriptor.integer_range, item.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_gap_s": float("nan")}, "parameter 'max_gap_s' is nan, expected 0.001 to 3600.0"),
+        ({"threads": 257}, "parameter 'threads' is 257, expected 0 to 256"),
+        ({"precision": "int8"}, "parameter 'precision' is 'int8', expected one of auto, fp32, fp16"),
+        ({"warn_rate_hz": -1.0}, "parameter 'warn_rate_hz' is -1.0, expected at least 0.0"),
+    ],
+)
+def test_value_out_of_range_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        checked(replace(SegmentationParameters(), **changes))  # type: ignore[arg-type]
+
+
+def test_a_working_node_takes_live_changes_only() -> None:
+    parameters = SegmentationParameters()
+    after = changed(parameters, [Parameter("max_gap_s", value=1.0), Parameter("use_sim_time", value=True)], working=True)
+    assert after == replace(parameters, max_gap_s=1.0)
+    model = [Parameter("model", value="td4_psp18")]
+    with pytest.raises(ConfigurationError, match="'model' is fixed while the node is configured"):
+        changed(parameters, model, working=True)
+    assert changed(parameters, model, working=False).model == "td4_psp18"
+
+
+def test_one_wrong_change_refuses_all() -> None:
+    parameters = [Parameter("max_gap_s", value=1.0), Parameter("max_back_s", value=0.0)]
+    with pytest.raises(ConfigurationError, match="max_back_s"):
+        changed(SegmentationParameters(), parameters, working=True)

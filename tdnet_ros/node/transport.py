@@ -41,9 +41,7 @@ _TRIM_THRESHOLD_BYTES = 512 << 20
 
 def _keep_last(depth: int, reliability: ReliabilityPolicy, latched: bool = False) -> QoSProfile:
     durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
-    )
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
 #: Camera images in: the newest frame wins and none is waited for. Matches every publisher.
@@ -114,7 +112,7 @@ def tune_allocator() -> bool:
 
 def _has_other_transports() -> bool:
     """Whether the user chose transports by Fast DDS's other ways, which a profile of ours would undo."""
-    return _TRANSPORT_VARIABLE in os.environ or any(Path(name).is_file() for name in _LOCAL_PROFILES)
+    return bool(os.environ.get(_TRANSPORT_VARIABLE)) or any(Path(name).is_file() for name in _LOCAL_PROFILES)
 
 
 def _profile_candidates() -> Iterator[Path]:

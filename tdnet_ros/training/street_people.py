@@ -16,16 +16,18 @@ from tdnet_ros.training.street_noise import cloud, painted
 PEDESTRIAN = CAMVID.names.index("pedestrian")
 BICYCLIST = CAMVID.names.index("bicyclist")
 _COATS = (
-    (26, 28, 34),
-    (34, 36, 44),
-    (44, 38, 34),
-    (60, 26, 28),
-    (32, 44, 70),
-    (70, 68, 66),
-    (26, 40, 34),
-    (96, 92, 88),
+    (24, 24, 28),
+    (30, 31, 36),
+    (20, 20, 22),
+    (40, 36, 34),
+    (70, 24, 28),
+    (28, 36, 60),
+    (74, 76, 80),
+    (24, 36, 32),
+    (34, 34, 40),
+    (150, 148, 144),
 )
-_TROUSERS = ((22, 24, 30), (34, 40, 58), (44, 42, 40), (28, 26, 26), (70, 66, 58))
+_TROUSERS = ((24, 26, 32), (38, 48, 72), (46, 58, 86), (40, 38, 36), (24, 24, 25), (92, 86, 76))
 _SKIN = ((150, 112, 92), (172, 132, 108), (96, 66, 50))
 _HAIR = ((34, 26, 20), (20, 18, 16), (92, 72, 48), (110, 104, 98))
 
@@ -36,7 +38,7 @@ def _shade(rng: np.random.Generator, mask: Picture, colour: npt.ArrayLike) -> Pi
     """Cloth of one colour over the mask's box, rounded: darker to the right and in its folds."""
     height, width = mask.shape
     across = np.linspace(1.25, 0.65, width, dtype=np.float32)[None]
-    return painted(np.asarray(colour, np.float32), across * (1 + 0.13 * cloud(rng, height, width, 18, 3, 0.5)))
+    return painted(np.asarray(colour, np.float32), across * (1 + 0.07 * cloud(rng, height, width, 18, 3, 0.4)))
 
 
 def _polygon(mask: Picture, points: Points, value: int = 255) -> None:
@@ -53,27 +55,16 @@ def upper_body(rng: np.random.Generator, leaning: bool) -> Sprite:
     """Head, trunk and arms along the street, 0.62 m by 0.95 m; a rider's arms reach down and out."""
     height, width = 128, 80
     coat = np.zeros((height, width), np.uint8)
-    wide = float(rng.uniform(0.0, 0.06))
-    _polygon(
-        coat,
-        [
-            (0.4, 0.25),
-            (0.6, 0.25),
-            (0.78 + wide, 0.32),
-            (0.8 + wide, 0.6),
-            (0.74, 1.0),
-            (0.26, 1.0),
-            (0.2 - wide, 0.6),
-            (0.22 - wide, 0.32),
-        ],
-    )
+    wide = float(rng.uniform(0.0, 0.05))
+    right: Points = [(0.5, 0.24), (0.57, 0.25), (0.71 + wide, 0.31), (0.71 + wide, 0.6), (0.69, 1.0), (0.5, 1.0)]
     if leaning:
-        _polygon(coat, [(0.75, 0.33), (0.98, 0.62), (0.9, 0.9), (0.8, 0.88), (0.82, 0.62), (0.7, 0.5)])
-        _polygon(coat, [(0.25, 0.33), (0.02, 0.62), (0.1, 0.9), (0.2, 0.88), (0.18, 0.62), (0.3, 0.5)])
+        arm: Points = [(0.66, 0.31), (0.82 + wide, 0.42), (0.96, 0.7), (0.84, 0.92), (0.76, 0.9), (0.82, 0.68)]
     else:
-        swing = float(rng.uniform(-0.03, 0.05))
-        _polygon(coat, [(0.76, 0.33), (0.9 + wide, 0.42), (0.96 + swing, 0.95), (0.84, 0.97), (0.78, 0.5)])
-        _polygon(coat, [(0.24, 0.33), (0.1 - wide, 0.42), (0.04 - swing, 0.95), (0.16, 0.97), (0.22, 0.5)])
+        swing = float(rng.uniform(-0.02, 0.05))
+        arm = [(0.66, 0.3), (0.78 + wide, 0.38), (0.85 + swing, 0.95), (0.76, 0.97), (0.7, 0.5)]
+    for shape in (right, arm):
+        _polygon(coat, shape)
+        _polygon(coat, [(1 - u, v) for u, v in shape])
     picture = _shade(rng, coat, _any(rng, _COATS))
     head = np.zeros_like(coat)
     cv2.ellipse(head, (40, 17), (10, 14), 0, 0, 360, 255, -1, cv2.LINE_AA)
@@ -83,7 +74,7 @@ def upper_body(rng: np.random.Generator, leaning: bool) -> Sprite:
     picture[:20] = hair[:20]
     start = 10 if rng.random() < 0.5 else 24
     picture[start:34] = face[start:34]
-    if rng.random() < 0.4:
+    if not leaning and rng.random() < 0.4:
         bag = (slice(48, 88), slice(26, 54)) if rng.random() < 0.5 else (slice(80, 126), slice(4, 22))
         picture[bag] = _any(rng, _COATS)
         coat[bag] = 255
@@ -93,19 +84,7 @@ def upper_body(rng: np.random.Generator, leaning: bool) -> Sprite:
 def leg(rng: np.random.Generator, cloth: npt.ArrayLike) -> Sprite:
     """One leg with its shoe, 0.24 m by 0.9 m."""
     mask = np.zeros((128, 36), np.uint8)
-    _polygon(
-        mask,
-        [
-            (0.08, 0.0),
-            (0.92, 0.0),
-            (0.82, 0.5),
-            (0.74, 0.93),
-            (0.84, 1.0),
-            (0.2, 1.0),
-            (0.26, 0.93),
-            (0.18, 0.5),
-        ],
-    )
+    _polygon(mask, [(0.08, 0), (0.92, 0), (0.78, 0.5), (0.68, 0.93), (0.8, 1), (0.24, 1), (0.32, 0.93), (0.22, 0.5)])
     picture = _shade(rng, mask, cloth)
     picture[116:] = (20, 18, 17)
     return Sprite(picture, mask)
@@ -158,11 +137,12 @@ def parked_bicycle(rng: np.random.Generator) -> Sprite:
 
 @dataclass(frozen=True)
 class Person:
-    """Sprite numbers of one person's parts; ``wheel`` is set for riders."""
+    """Sprite numbers of one person's parts; ``wheel`` and ``bicycle`` are set for riders."""
 
     body: int
     leg: int
     wheel: int | None = None
+    bicycle: int | None = None
 
 
 def pedestrian(rng: np.random.Generator, book: SpriteBook) -> Person:
@@ -171,7 +151,7 @@ def pedestrian(rng: np.random.Generator, book: SpriteBook) -> Person:
 
 def bicyclist(rng: np.random.Generator, book: SpriteBook) -> Person:
     body, legs = book.add(upper_body(rng, True)), book.add(leg(rng, _any(rng, _TROUSERS)))
-    return Person(body, legs, book.add(wheel_from_behind(rng)))
+    return Person(body, legs, book.add(wheel_from_behind(rng)), book.add(parked_bicycle(rng)))
 
 
 _RIGHT = np.array([1.0, 0.0, 0.0])
@@ -182,7 +162,7 @@ def walking(person: Person, stride: float, sideways: bool, size: float) -> Faces
     build, origin = FaceBuilder(), np.zeros(3)
     hip = 0.9 * size
     for side in (-1.0, 1.0):
-        swing = 0.42 * float(np.sin(stride)) * side
+        swing = 0.34 * float(np.sin(stride)) * side
         lean = np.array([np.sin(swing), -np.cos(swing), 0.0])
         down = (lean if sideways else lean[[2, 1, 0]]) * hip
         offset = _RIGHT * (0.02 if sideways else 0.11) * side * size
@@ -196,20 +176,23 @@ def walking(person: Person, stride: float, sideways: bool, size: float) -> Faces
 def riding(person: Person, crank: float) -> Faces:
     """The bicyclist at the origin at phase ``crank`` (rad), seen along the street."""
     build, origin = FaceBuilder(), np.zeros(3)
-    assert person.wheel is not None
-    build.upright(UP * 0.0, _RIGHT, 0.5, 0.98, person.wheel, BICYCLIST, origin, order=0, sunlit=0.4)
+    assert person.wheel is not None and person.bicycle is not None
+    # Two crossed planes: the wheel end on, and the whole bicycle along the street for the view from one side.
+    start, length = np.array([0.0, 1.05, -0.85]), np.array([0.0, 0.0, 1.7])
+    build.add(start, length, -UP * 1.05, person.bicycle, BICYCLIST, origin, order=0, sunlit=0.4)
+    build.upright(UP * 0.0, _RIGHT, 0.5, 0.98, person.wheel, BICYCLIST, origin, order=1, sunlit=0.4)
     for side in (-1.0, 1.0):
         rise = 0.14 * float(np.sin(crank)) * side
-        top = _RIGHT * 0.12 * side + UP * (1.06 + rise / 2)
+        top = _RIGHT * 0.13 * side + UP * (1.06 + rise / 2)
         build.add(
-            top - _RIGHT * 0.11,
-            _RIGHT * 0.22,
-            -UP * (0.86 - rise / 2),
+            top - _RIGHT * 0.09,
+            _RIGHT * 0.18,
+            -UP * (0.8 - rise / 2),
             person.leg,
             BICYCLIST,
             origin,
-            order=1,
+            order=2,
             sunlit=0.4,
         )
-    build.upright(UP * 0.86, _RIGHT, 0.66, 0.9, person.body, BICYCLIST, origin, order=2, sunlit=0.4)
+    build.upright(UP * 0.98, _RIGHT, 0.66, 0.78, person.body, BICYCLIST, origin, order=3, sunlit=0.4)
     return build.build()

@@ -82,9 +82,7 @@ def test_strings_end_and_decode_as_in_rclpy() -> None:
     for frame_id in (b"a\0bc\0", b"ca\xff\xfe\0", b"open", b""):
         header = struct.pack("<iII", 1, 2, len(frame_id)) + frame_id + bytes(-len(frame_id) % 4)
         message = b"\0\1\0\0" + header + image_bytes("")[20:]
-        assert (
-            view_image(message).frame_id == serialization.deserialize_message(message, Image).header.frame_id
-        )
+        assert view_image(message).frame_id == serialization.deserialize_message(message, Image).header.frame_id
 
 
 def test_the_pixels_are_not_copied() -> None:

@@ -90,9 +90,7 @@ TABLE: dict[str, tuple[npt.NDArray[np.generic], str, npt.NDArray[np.uint8], int]
 }
 
 
-def image(
-    encoding: str, samples: npt.NDArray[np.generic], padding: int = 0, big_endian: bool = False
-) -> ImageView:
+def image(encoding: str, samples: npt.NDArray[np.generic], padding: int = 0, big_endian: bool = False) -> ImageView:
     """The samples (rows, ...) as a message of the usual size, each row followed by ``padding`` bytes."""
     if big_endian:
         samples = samples.astype(samples.dtype.newbyteorder(">"))
@@ -175,15 +173,11 @@ MEASUREMENTS = [
 
 @pytest.mark.parametrize("encoding", MEASUREMENTS)
 def test_depth_and_other_measurements_are_refused(encoding: str) -> None:
-    with pytest.raises(
-        ImageError, match=f"^encoding is '{encoding}', which holds measurements.*expected one of rgb8"
-    ):
+    with pytest.raises(ImageError, match=f"^encoding is '{encoding}', which holds measurements.*expected one of rgb8"):
         to_frame(image(encoding, GREY))
 
 
-@pytest.mark.parametrize(
-    "encoding", ["", "RGB8", "rgb", "jpeg", "h264", "bayer_rggb12", "yuv420p", "x" * 10_000]
-)
+@pytest.mark.parametrize("encoding", ["", "RGB8", "rgb", "jpeg", "h264", "bayer_rggb12", "yuv420p", "x" * 10_000])
 def test_an_unknown_encoding_is_refused(encoding: str) -> None:
     with pytest.raises(ImageError, match=f"^encoding is '{encoding[:60]}', expected one of rgb8") as caught:
         to_frame(image(encoding, GREY))
@@ -226,9 +220,7 @@ def test_size_step_and_data_must_fit_each_other(encoding: str) -> None:
         ("bayer_gbrg16", 9, 1, "at least 3x3"),
     ],
 )
-def test_sizes_that_an_encoding_cannot_have_are_refused(
-    encoding: str, width: int, height: int, expected: str
-) -> None:
+def test_sizes_that_an_encoding_cannot_have_are_refused(encoding: str, width: int, height: int, expected: str) -> None:
     step = 8 * width
     data = bytes(int(step * height * CONVERTED[encoding].rows))
     with pytest.raises(ImageError, match=f"{encoding} image has size {width}x{height}, expected {expected}"):
@@ -250,9 +242,7 @@ def test_a_big_endian_message_is_read_by_rclpy() -> None:
 @pytest.mark.parametrize("start", [b"", b"\0\0\0\0", b"\0\x0b\0\0", b"\xff\xff\xff\xff" * 20])
 def test_a_message_that_no_one_can_read_is_refused(start: bytes) -> None:
     pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
-    with pytest.raises(
-        ImageError, match=f"message of {len(start)} bytes starts with .*, expected a serialised Image"
-    ):
+    with pytest.raises(ImageError, match=f"message of {len(start)} bytes starts with .*, expected a serialised Image"):
         image_view(start)
     with pytest.raises(DecodeError, match="expected a serialised CompressedImage"):
         compressed_view(start)

@@ -85,9 +85,7 @@ def test_a_sound_one_converts_what_it_can(install: Install) -> None:
     assert (padded.encoding, padded.image.tolist()) == ("rgb8", [[[1, 2, 3], [4, 5, 6]]])
     swapped = to_frame(image("mono16", 5, bytes((7, 7, 200, 200, 0)), big_endian=True))
     assert (swapped.encoding, swapped.image.tolist()) == ("mono8", [[7, 200]])
-    assert to_frame(image("uyvy", 4, bytes((128, 16, 128, 235)))).image.tolist() == [
-        [[0, 0, 0], [255, 255, 255]]
-    ]
+    assert to_frame(image("uyvy", 4, bytes((128, 16, 128, 235)))).image.tolist() == [[[0, 0, 0], [255, 255, 255]]]
 
 
 def test_it_may_know_encodings_that_we_do_not(install: Install) -> None:
@@ -114,16 +112,10 @@ def test_a_broken_one_is_not_used(install: Install, source: str) -> None:
     install(source)
     assert bridge.distribution_bridge() is None
     assert converter_of("rgba8") == "OpenCV"
-    assert to_frame(image("rgba8", 8, bytes((1, 2, 3, 9, 4, 5, 6, 9)))).image.tolist() == [
-        [[1, 2, 3], [4, 5, 6]]
-    ]
+    assert to_frame(image("rgba8", 8, bytes((1, 2, 3, 9, 4, 5, 6, 9)))).image.tolist() == [[[1, 2, 3], [4, 5, 6]]]
 
 
-@pytest.mark.parametrize(
-    "place", [{"indexed": False}, {"prefix": "another_distribution"}], ids=["no", "other"]
-)
-def test_one_that_is_no_part_of_a_distribution_is_not_used(
-    install: Install, place: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("place", [{"indexed": False}, {"prefix": "another_distribution"}], ids=["no", "other"])
+def test_one_that_is_no_part_of_a_distribution_is_not_used(install: Install, place: dict[str, object]) -> None:
     install(SOUND, **place)
     assert bridge.distribution_bridge() is None

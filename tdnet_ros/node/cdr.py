@@ -168,23 +168,17 @@ def _unpack(
     try:
         return layout.unpack_from(view, start)
     except struct.error:
-        raise error(
-            f"message has {len(view)} bytes, expected at least {start + layout.size} for {field}"
-        ) from None
+        raise error(f"message has {len(view)} bytes, expected at least {start + layout.size} for {field}") from None
 
 
 def _slice(view: memoryview, start: int, length: int, field: str, error: type[TdnetRosError]) -> memoryview:
     end = start + length
     if end > len(view):
-        raise error(
-            f"{field} has length {length}, expected at most the {len(view) - start} bytes that are left"
-        )
+        raise error(f"{field} has length {length}, expected at most the {len(view) - start} bytes that are left")
     return view[start:end]
 
 
-def _read_string(
-    view: memoryview, start: int, length: int, field: str, error: type[TdnetRosError]
-) -> tuple[str, int]:
+def _read_string(view: memoryview, start: int, length: int, field: str, error: type[TdnetRosError]) -> tuple[str, int]:
     """The string and the position behind it; ends at the first NUL and replaces bad UTF-8, as rclpy does."""
     text = str(_slice(view, start, length, field, error), "utf-8", "replace")
     return text.partition("\0")[0], start + length

@@ -55,21 +55,15 @@ def _decode_jpeg(payload: memoryview, image_format: str) -> npt.NDArray[np.uint8
     return image
 
 
-def _decode(
-    payload: memoryview, width: int, height: int, kind: str, image_format: str
-) -> npt.NDArray[np.uint8]:
+def _decode(payload: memoryview, width: int, height: int, kind: str, image_format: str) -> npt.NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(payload, np.uint8), _READ_FLAGS)
     except cv2.error as error:
-        raise DecodeError(
-            f"{_payload_name(image_format)} fails in OpenCV's {kind} decoder: {error.err}"
-        ) from error
+        raise DecodeError(f"{_payload_name(image_format)} fails in OpenCV's {kind} decoder: {error.err}") from error
     if image is None or image.shape != (height, width, 3) or image.dtype != np.uint8:
         result = "nothing" if image is None else f"{image.dtype} {image.shape}"
         expected = f"uint8 {(height, width, 3)}"
-        raise DecodeError(
-            f"{_payload_name(image_format)} decodes to {result}, expected {expected} from its {kind}"
-        )
+        raise DecodeError(f"{_payload_name(image_format)} decodes to {result}, expected {expected} from its {kind}")
     return np.asarray(image, np.uint8)
 
 
@@ -81,6 +75,7 @@ def _require_intact(payload: memoryview, image_format: str) -> None:
     decoder.options = {"err_detect": "explode"}
     try:
         decoder.decode(av.Packet(bytes(payload)))
+        decoder.decode(None)
     except av.error.InvalidDataError as error:
         name = _payload_name(image_format)
         raise DecodeError(f"{name}, a JPEG of {len(payload)} bytes, lacks or has broken scan data") from error
@@ -101,15 +96,11 @@ def _png_size(payload: memoryview) -> tuple[int, int]:
         length, name = _PNG_CHUNK.unpack_from(payload, position) if left >= _PNG_CHUNK.size else (0, b"")
         end = position + 8 + length
         if not name or end + 4 > len(payload):
-            raise DecodeError(
-                f"PNG of {len(payload)} bytes ends within a chunk, expected IEND: it is truncated"
-            )
+            raise DecodeError(f"PNG of {len(payload)} bytes ends within a chunk, expected IEND: it is truncated")
         if zlib.crc32(payload[position + 4 : end]) != int.from_bytes(payload[end : end + 4], "big"):
             raise DecodeError(f"PNG chunk {name!r} of {length} bytes has a wrong checksum")
         if (size is None) != (name == b"IHDR") or (name == b"IHDR" and length != 13):
-            raise DecodeError(
-                f"PNG has chunk {name!r} of {length} bytes, expected one IHDR of 13 bytes, first"
-            )
+            raise DecodeError(f"PNG has chunk {name!r} of {length} bytes, expected one IHDR of 13 bytes, first")
         if size is None:
             width, height = size = struct.unpack_from(">II", payload, position + 8)
             jpeg.check_size("PNG", width, height, MAX_SIDE, MAX_PIXELS)

@@ -77,6 +77,11 @@ def read_counters(bag: Path, topic: str) -> NodeCounters:
         raise SourceError(
             f"{bag}: no status on '{topic}' has the value '{_PUBLISHED}', expected the node's diagnostics"
         )
+    return counters_of(values)
+
+
+def counters_of(values: Mapping[str, str]) -> NodeCounters:
+    """The counters in one of the node's diagnostics, given as its keys and values."""
     rejected = sum(int(values[key]) for key in _REJECTED)
     return NodeCounters(int(values[_RECEIVED]), int(values[_PUBLISHED]), int(values[_DROPPED]), rejected)
 

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -47,6 +48,9 @@ class SegmentationNode(LifecycleNode):
     only thread that touches the stream: others leave a reset's reason for it to pick up.
     """
 
+    #: The engine. Another one measures what the node alone costs.
+    segmenter_type: type[Segmenter] = Segmenter
+
     def __init__(self) -> None:
         super().__init__("segmentation_node")
         self.parameters = declare_settings(self, SegmentationParameters)
@@ -85,7 +89,7 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         parameters = self.parameters
         try:
-            self._segmenter = Segmenter(
+            self._segmenter = self.segmenter_type(
                 parameters.model,
                 parameters.weights or None,
                 parameters.device,
@@ -292,8 +296,8 @@ class _Task:
 
     finished = False
 
-    def __init__(self) -> None:
-        self.node = SegmentationNode()
+    def __init__(self, node_type: type[SegmentationNode]) -> None:
+        self.node = node_type()
         if self.node.parameters.autostart:
             self.node.start()
 
@@ -301,9 +305,9 @@ class _Task:
         self.node.trigger_shutdown()
 
 
-def main() -> int:
+def main(node_type: type[SegmentationNode] = SegmentationNode) -> int:
     """Run the node until SIGINT or SIGTERM; the exit code."""
-    return run_task(_Task, "segmentation_node")
+    return run_task(partial(_Task, node_type), "segmentation_node")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,13 @@ def test_reading_names_what_is_missing(tmp_path: Path) -> None:
         list(read_masks(tmp_path / "bag", "/mask"))
 
 
-def test_queue_drops_and_counts_what_the_disk_cannot_take(tmp_path: Path) -> None:
+def with_mask_topic(writer: BagWriter) -> BagWriter:
+    writer.add_topic("/mask", IMAGE_TYPE)
+    return writer
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_queue_drops_and_counts_what_the_disk_cannot_take(tmp_path: Path, storage: str) -> None:
     released = threading.Event()
 
     class SlowDisk(BagWriter):
@@ -177,9 +183,7 @@ def test_queue_drops_and_counts_what_the_disk_cannot_take(tmp_path: Path) -> Non
             released.wait()
             super().write(topic, received_ns, cdr)
 
-    writer = SlowDisk(tmp_path / "bag")
-    writer.add_topic("/mask", IMAGE_TYPE)
-    queue = BagQueue(writer, limit_bytes=300)
+    queue = BagQueue(lambda: with_mask_topic(SlowDisk(tmp_path / "bag", storage)), limit_bytes=300)
     message = mask_cdr(1, np.zeros((8, 8), np.uint8), 8)
     assert 2 * len(message) < 300 < 3 * len(message)
     for stamp in range(10):
@@ -206,14 +210,14 @@ def disk_of(limit_bytes: int) -> Iterator[None]:
 def test_full_disk_ends_the_queue_with_an_error(tmp_path: Path, storage: str) -> None:
     message = mask_cdr(1, np.zeros((1000, 1000), np.uint8), 1000)
     with disk_of(3_000_000):
-        writer = BagWriter(tmp_path / "bag", storage)
-        writer.add_topic("/mask", IMAGE_TYPE)
-        queue = BagQueue(writer, limit_bytes=50_000_000)
+        queue = BagQueue(lambda: with_mask_topic(BagWriter(tmp_path / "bag", storage)), 50_000_000)
         for stamp in range(20):
             queue.put("/mask", stamp, message)
-        with pytest.raises(BagWriteError, match="bag cannot be written"):
+        with pytest.raises(BagWriteError, match=r"bag cannot be written: (.*File too large|.*disk|.*full)"):
             queue.close()
     assert queue.failure is not None
+    with pytest.raises(BagWriteError, match="exists already"):
+        BagQueue(lambda: with_mask_topic(BagWriter(tmp_path / "bag", storage)), 50_000_000)
 
 
 def test_every_frame_sent_is_accounted_for() -> None:

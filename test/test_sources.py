@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import struct
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from recordings import brightness_of, write_bag, write_video
 
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.evaluation.bags import BagWriter
 from tdnet_ros.evaluation.frames import frame_of
-from tdnet_ros.node.cdr import serialize_image
 from tdnet_ros.video.read_ahead import read_ahead
 from tdnet_ros.video.sources import (
     COMPRESSED_TYPE,
@@ -24,38 +23,6 @@ from tdnet_ros.video.sources import (
     StoredMessage,
     open_source,
 )
-
-
-def brightness_of(index: int) -> int:
-    return 20 + 20 * index
-
-
-def write_video(path: Path, count: int = 8, rate: int = 10, pts: list[int] | None = None) -> None:
-    """A grey video, 64x48, whose brightness tells the frame's number."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 1_000_000
-        for index in range(count):
-            image = np.full((48, 64, 3), brightness_of(index), np.uint8)
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = pts[index] if pts else index
-            frame.time_base = Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def write_bag(path: Path, topics: tuple[str, ...] = ("/camera/image",), storage: str = "mcap") -> list[bytes]:
-    """Three raw images of 4x2 on every topic; their stamps go back once, their receive times don't."""
-    messages = []
-    with BagWriter(path, storage) as bag:
-        for topic in topics:
-            bag.add_topic(topic, IMAGE_TYPE)
-        for index, stamp_s in enumerate((100, 200, 150)):
-            pixels = np.full((2, 4, 3), index, np.uint8)
-            messages.append(serialize_image(stamp_s, 7, "front", 2, 4, "rgb8", 12, pixels))
-            for topic in topics:
-                bag.write(topic, 1_000_000_000_000 + index * 50_000_000, messages[-1])
-    return messages
 
 
 def test_video_gives_every_frame_at_its_time(tmp_path: Path) -> None:
@@ -70,9 +37,7 @@ def test_video_gives_every_frame_at_its_time(tmp_path: Path) -> None:
         assert isinstance(image.content, Pixels)
         assert image.content.encoding == "rgb8"
         assert abs(image.content.image.mean() - brightness_of(index)) < 4
-    assert [image.time_ns for image in source] == [image.time_ns for image in images], (
-        "a source can be read again"
-    )
+    assert [image.time_ns for image in source] == [image.time_ns for image in images], "a source can be read again"
 
 
 def test_video_keeps_uneven_times_unless_a_rate_is_given(tmp_path: Path) -> None:

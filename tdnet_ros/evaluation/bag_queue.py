@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 
 from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.evaluation.bags import BagWriter
@@ -12,13 +13,15 @@ from tdnet_ros.evaluation.bags import BagWriter
 class BagQueue:
     """Takes messages at any time, writes them in order; beyond ``limit_bytes`` they are dropped and counted.
 
+    ``open_writer`` is called in that thread, as SQLite asks of those who use it; what it raises is raised here.
     ``failure`` is the error that ended the writing, such as a full disk; messages after it are dropped.
     """
 
-    def __init__(self, writer: BagWriter, limit_bytes: int) -> None:
+    def __init__(self, open_writer: Callable[[], BagWriter], limit_bytes: int) -> None:
         self.failure: TdnetRosError | None = None
         self.dropped: Counter[str] = Counter()
-        self._writer = writer
+        self._open_writer = open_writer
+        self._writer: BagWriter | None = None
         self._limit_bytes = limit_bytes
         self._waiting: deque[tuple[str, int, bytes]] = deque()
         self._waiting_bytes = 0
@@ -26,11 +29,15 @@ class BagQueue:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_all, name="bag writer", daemon=True)
         self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._writer or self.failure)
+        if self.failure:
+            raise self.failure
 
     @property
     def written(self) -> dict[str, int]:
         """Messages in the bag so far, by topic."""
-        return dict(self._writer.counts)
+        return dict(self._writer.counts) if self._writer else {}
 
     def put(self, topic: str, received_ns: int, cdr: bytes) -> None:
         """Queue one message; returns at once."""
@@ -55,12 +62,16 @@ class BagQueue:
 
     def _write_all(self) -> None:
         try:
-            with self._writer:
+            with self._open_writer() as writer:
+                with self._changed:
+                    self._writer = writer
+                    self._changed.notify()
                 while message := self._next():
-                    self._writer.write(*message)
+                    writer.write(*message)
         except TdnetRosError as error:
             with self._changed:
                 self.failure = error
+                self._changed.notify()
                 self.dropped.update(topic for topic, _, _ in self._waiting)
                 self._waiting.clear()
 

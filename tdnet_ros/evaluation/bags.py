@@ -105,9 +105,7 @@ def message_definition() -> str:
     for place in places:
         if (place / "FrameLatency.msg").is_file():
             return (place / "FrameLatency.msg").read_text(encoding="utf-8")
-    raise SourceError(
-        f"FrameLatency.msg is not in {places[0]} nor in share/tdnet_ros/msg of any prefix: reinstall"
-    )
+    raise SourceError(f"FrameLatency.msg is not in {places[0]} nor in share/tdnet_ros/msg of any prefix: reinstall")
 
 
 @cache
@@ -178,13 +176,9 @@ class BagWriter:
 
 def _remove_bag(path: Path) -> None:
     """Remove what is certainly a bag and nothing else: overwriting must not delete somebody's directory."""
-    foreign = [
-        e.name for e in path.iterdir() if e.name != "metadata.yaml" and e.suffix not in (".mcap", ".db3")
-    ]
+    foreign = [e.name for e in path.iterdir() if e.name != "metadata.yaml" and e.suffix not in (".mcap", ".db3")]
     if foreign:
-        raise BagWriteError(
-            f"{path} holds files that are not a bag's ({sorted(foreign)[:3]}): not overwritten"
-        )
+        raise BagWriteError(f"{path} holds files that are not a bag's ({sorted(foreign)[:3]}): not overwritten")
     shutil.rmtree(path)
 
 
@@ -205,9 +199,7 @@ def read_messages(path: Path, type_name: str, topic: str | None = None) -> Itera
         if len(chosen) != 1:
             listing = ", ".join(sorted(f"{c.topic} [{c.msgtype}] {c.msgcount}" for c in reader.connections))
             asked = f"topic '{topic}'" if topic else f"exactly one topic of type {type_name}"
-            raise SourceError(
-                f"{path}: expected {asked}, found {chosen or 'none'}. Topics there are: {listing}"
-            )
+            raise SourceError(f"{path}: expected {asked}, found {chosen or 'none'}. Topics there are: {listing}")
         connections = [c for c in reader.connections if c.topic == chosen[0] and c.msgtype == type_name]
         for connection, received_ns, cdr in reader.messages(connections):
             yield received_ns, reader.deserialize(cdr, connection.msgtype)

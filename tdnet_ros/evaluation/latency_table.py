@@ -52,9 +52,7 @@ class FrameAccount:
         return not self.unaccounted and self.lost_images >= 0 and self.lost_masks >= 0
 
 
-def account_frames(
-    sent_stamps: Iterable[int], mask_stamps: Iterable[int], counters: NodeCounters
-) -> FrameAccount:
+def account_frames(sent_stamps: Iterable[int], mask_stamps: Iterable[int], counters: NodeCounters) -> FrameAccount:
     """Match masks to sent frames by stamp (ns); where the others went, the node's counters tell."""
     sent = set(sent_stamps)
     masks = len(sent.intersection(mask_stamps))

@@ -35,9 +35,7 @@ def as_rgb(frame: Frame) -> RgbPicture:
     return cast(RgbPicture, cv2.cvtColor(frame.image, code))
 
 
-def blend(
-    image: RgbPicture, mask: npt.NDArray[np.uint8], labels: LabelSet, opacity: float = 0.5
-) -> RgbPicture:
+def blend(image: RgbPicture, mask: npt.NDArray[np.uint8], labels: LabelSet, opacity: float = 0.5) -> RgbPicture:
     """Class colours over an RGB image (H, W, 3). The mask is stretched to it; unlabelled pixels stay bare."""
     height, width = image.shape[:2]
     if mask.shape != (height, width):
@@ -77,9 +75,7 @@ def _legend(labels: LabelSet, width: int, scale: float) -> RgbPicture:
     for (x, row), name, colour in zip(places, labels.names, labels.colours, strict=True):
         top = row * line + (line - swatch) // 2 + 4
         cv2.rectangle(strip, (x, top), (x + swatch, top + swatch), colour, cv2.FILLED)
-        cv2.putText(
-            strip, name, (x + swatch + swatch // 2, top + swatch - 2), _FONT, scale, _INK, 1, cv2.LINE_AA
-        )
+        cv2.putText(strip, name, (x + swatch + swatch // 2, top + swatch - 2), _FONT, scale, _INK, 1, cv2.LINE_AA)
     return strip
 
 
@@ -138,13 +134,10 @@ class OverlayVideo:
         self.close()
 
 
-def write_contact_sheet(
-    path: Path, pictures: Sequence[RgbPicture], columns: int = 3, width: int = 480
-) -> None:
+def write_contact_sheet(path: Path, pictures: Sequence[RgbPicture], columns: int = 3, width: int = 480) -> None:
     """A PNG of the pictures side by side, each ``width`` px wide; SourceError if it cannot be written."""
     tiles = [
-        cv2.resize(p, (width, round(p.shape[0] * width / p.shape[1])), interpolation=cv2.INTER_AREA)
-        for p in pictures
+        cv2.resize(p, (width, round(p.shape[0] * width / p.shape[1])), interpolation=cv2.INTER_AREA) for p in pictures
     ]
     height = max(tile.shape[0] for tile in tiles)
     rows = -(-len(tiles) // columns)

@@ -36,9 +36,7 @@ def free_domain() -> int:
             except OSError:
                 continue
             return domain
-    raise NodeProcessError(
-        "all ROS domains from 1 to 100 are in use on this machine; set ROS_DOMAIN_ID yourself"
-    )
+    raise NodeProcessError("all ROS domains from 1 to 100 are in use on this machine; set ROS_DOMAIN_ID yourself")
 
 
 class NodeProcess:
@@ -58,9 +56,7 @@ class NodeProcess:
         self.log = folder / f"{name}.log"
         # JSON is YAML; a file keeps "007" or "a: b" the strings that they are.
         parameter_file = folder / f"{name}.yaml"
-        parameter_file.write_text(
-            json.dumps({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8"
-        )
+        parameter_file.write_text(json.dumps({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
         command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(parameter_file)]
         for source, target in {"__ns": namespace, **remaps}.items():
             command += ["-r", f"{source}:={target}"]

@@ -92,9 +92,7 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
         )
         _wait_until_matched(status, (segmentation, recorder))
         sent_log = logs / "sent.json"
-        playing = {
-            key: getattr(settings, key) for key in ("topic", "transport", "rate", "rate_hz", "duration_s")
-        }
+        playing = {key: getattr(settings, key) for key in ("topic", "transport", "rate", "rate_hz", "duration_s")}
         player = start(
             "player",
             "/camera",
@@ -141,9 +139,7 @@ def _wait_until_matched(status: _Status, nodes: tuple[NodeProcess, ...]) -> None
         time.sleep(_POLL_S)
 
 
-def _watch(
-    player: NodeProcess, others: tuple[NodeProcess, ...], status: _Status, say: Callable[[str], None]
-) -> float:
+def _watch(player: NodeProcess, others: tuple[NodeProcess, ...], status: _Status, say: Callable[[str], None]) -> float:
     """Wait for the player's end; the longest time in s that passed between two masks."""
     start_s = last_mask_s = last_said_s = time.monotonic()
     masks, slowest_s = 0, 0.0

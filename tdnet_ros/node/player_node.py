@@ -30,18 +30,14 @@ from tdnet_ros.video.sources import open_source
 class PlayerSettings:
     """The player's ROS parameters."""
 
-    source: str = setting(
-        "", "Video file, folder of PNG or JPEG pictures, or rosbag2 (directory, .mcap, .db3)."
-    )
+    source: str = setting("", "Video file, folder of PNG or JPEG pictures, or rosbag2 (directory, .mcap, .db3).")
     topic: str = setting("", "Image topic of a bag that has several.")
     transport: str = setting(
         "auto",
         "raw: Image on 'image'; compressed: JPEG, PNG on 'image/compressed'; auto: as in the bag, else raw.",
         choices=("auto", "raw", "compressed"),
     )
-    encoding: str = setting(
-        "rgb8", "Channel order of raw images of videos and folders.", choices=("rgb8", "bgr8")
-    )
+    encoding: str = setting("rgb8", "Channel order of raw images of videos and folders.", choices=("rgb8", "bgr8"))
     jpeg_quality: int = setting(90, "JPEG quality of images that are compressed here.", 1, 100)
     frame_id: str = setting("camera", "header.frame_id of videos and folders; a bag keeps its own.")
     rate: float = setting(1.0, "Speed: 2.0 plays twice as fast.", 0.001)
@@ -55,13 +51,9 @@ class PlayerSettings:
         choices=("now", "original"),
     )
     clock_hz: float = setting(0.0, "Rate of /clock, for nodes with use_sim_time; 0: no clock.", 0.0)
-    wait_for_subscribers: int = setting(
-        1, "Subscribers that must be there before the first frame; 0: none.", 0
-    )
-    wait_timeout_s: float = setting(30.0, "Gives up, with exit code 1, when they do not come.", 0.0)
-    start_delay_s: float = setting(
-        0.5, "Pause before the first frame, for subscribers to see the publisher.", 0.0
-    )
+    wait_for_subscribers: int = setting(1, "Subscribers that must be there before the first frame; 0: none.", 0)
+    wait_timeout_s: float = setting(0.0, "Gives up after so long, with exit code 1; 0: never.", 0.0)
+    start_delay_s: float = setting(0.5, "Pause before the first frame, for subscribers to see the publisher.", 0.0)
     sent_log: str = setting("", "JSON file to write at the end: every frame sent, with its times.")
 
 
@@ -85,16 +77,12 @@ class Player:
         self._settings = settings = declare_settings(self.node, PlayerSettings)
         fix_settings(self.node, settings)
         if not settings.source:
-            raise ConfigurationError(
-                "parameter 'source' is empty, expected a video file, image folder or bag"
-            )
+            raise ConfigurationError("parameter 'source' is empty, expected a video file, image folder or bag")
         self._source = open_source(settings.source, settings.rate_hz or None, settings.topic or None)
         self._camera = Camera(
             self._source, settings.transport, settings.encoding, settings.frame_id, settings.jpeg_quality
         )
-        message_type, topic = (
-            (CompressedImage, "image/compressed") if self._camera.compressed else (Image, "image")
-        )
+        message_type, topic = (CompressedImage, "image/compressed") if self._camera.compressed else (Image, "image")
         self._publisher = self.node.create_publisher(
             message_type,
             topic,
@@ -156,7 +144,7 @@ class Player:
 
     def _wait_for_subscribers(self) -> bool:
         wanted, topic = self._settings.wait_for_subscribers, self._publisher.topic_name
-        give_up_s = time.monotonic() + self._settings.wait_timeout_s
+        give_up_s = time.monotonic() + (self._settings.wait_timeout_s or float("inf"))
         if wanted and self._publisher.get_subscription_count() < wanted:
             self.node.get_logger().info(f"waiting for {wanted} subscriber(s) on {topic}")
         while self._publisher.get_subscription_count() < wanted and not self._stopping.is_set():
@@ -170,14 +158,13 @@ class Player:
 
     def _publish_all(self) -> None:
         rate, interval_ns = self._settings.rate, 1e9 / self._source.rate_hz / self._settings.rate
-        start_ns, wall_start_ns = time.monotonic_ns(), self.node.get_clock().now().nanoseconds
         ahead = read_ahead(self._camera.images(self._settings.duration_s, self._settings.loop))
         with closing(ahead):
-            for outgoing in ahead:
+            for number, outgoing in enumerate(ahead):
+                if number == 0:  # time runs from the first image that is ready, not from the wait for it
+                    start_ns, wall_start_ns = time.monotonic_ns(), self.node.get_clock().now().nanoseconds
                 due_ns = start_ns + round(outgoing.time_ns / rate)
-                original_ns = (
-                    outgoing.stamp_ns if self._source.has_clock else wall_start_ns + outgoing.time_ns
-                )
+                original_ns = outgoing.stamp_ns if self._source.has_clock else wall_start_ns + outgoing.time_ns
                 self._sleep_until(due_ns, original_ns)
                 if self._stopping.is_set():
                     return
@@ -197,9 +184,7 @@ class Player:
         steady_ns = time.monotonic_ns()
         self._publisher.publish(message)
         publish_ms = (time.monotonic_ns() - steady_ns) / 1e6
-        self._sent.append(
-            SentFrame(outgoing.index, outgoing.stamp_ns, stamp_ns, steady_ns, publish_ms, late_ns / 1e6)
-        )
+        self._sent.append(SentFrame(outgoing.index, outgoing.stamp_ns, stamp_ns, steady_ns, publish_ms, late_ns / 1e6))
 
     def _sleep_until(self, due_ns: int, due_stamp_ns: int) -> None:
         """Sleep, telling the time on /clock if that is asked for: at ``due_ns`` it is ``due_stamp_ns``."""
@@ -211,9 +196,7 @@ class Player:
 
     def _tell_time(self, stamp_ns: int) -> None:
         if self._clock:
-            now = (
-                self.node.get_clock().now() if self._settings.stamps == "now" else Time(nanoseconds=stamp_ns)
-            )
+            now = self.node.get_clock().now() if self._settings.stamps == "now" else Time(nanoseconds=stamp_ns)
             self._clock.publish(Clock(clock=now.to_msg()))
 
 

@@ -63,9 +63,7 @@ class RecorderSettings:
         ["mask", "latency"],
         f"Topics to record. The last part of a name says the type: {', '.join(_KINDS)}.",
     )
-    queue_mb: int = setting(
-        256, "Memory for messages that wait for the disk; the rest is dropped and counted.", 1
-    )
+    queue_mb: int = setting(256, "Memory for messages that wait for the disk; the rest is dropped and counted.", 1)
     status_file: str = setting("", "JSON file that tells, ten times a second, what is matched and recorded.")
 
 
@@ -81,14 +79,18 @@ class Recorder:
         kinds = {self.node.resolve_topic_name(name): _kind_of(name) for name in self._settings.topics}
         if not kinds:
             raise ConfigurationError("parameter 'topics' is empty, expected at least one topic")
-        writer = BagWriter(Path(self._settings.bag), self._settings.storage, self._settings.overwrite)
-        for name, kind in kinds.items():
-            writer.add_topic(name, kind.type_name)
-        self._queue = BagQueue(writer, self._settings.queue_mb * 1_000_000)
+        self._queue = BagQueue(partial(self._open_bag, kinds), self._settings.queue_mb * 1_000_000)
+        self._last_received_ns = 0
         self._last_stamps = dict.fromkeys(kinds, 0)
         self._subscriptions = {name: self._subscribe(name, kind) for name, kind in kinds.items()}
         self.node.create_timer(_STATUS_PERIOD_S, self._write_status)
         self.node.get_logger().info(f"recording {', '.join(kinds)} to {self._settings.bag}")
+
+    def _open_bag(self, kinds: dict[str, Kind]) -> BagWriter:
+        writer = BagWriter(Path(self._settings.bag), self._settings.storage, self._settings.overwrite)
+        for name, kind in kinds.items():
+            writer.add_topic(name, kind.type_name)
+        return writer
 
     def _subscribe(self, topic: str, kind: Kind) -> Subscription:
         reliability = QoSReliabilityPolicy.RELIABLE if kind.reliable else QoSReliabilityPolicy.BEST_EFFORT
@@ -102,9 +104,11 @@ class Recorder:
         )
 
     def _receive(self, topic: str, cdr: bytes, info: MessageInfo) -> None:
-        # The middleware's own time of arrival: free of the wait for this callback.
+        # The middleware's own time of arrival: free of the wait for this callback. What was sent again after a loss
+        # is delivered in order, but arrived after its successors; readers sort by time, so order comes first.
         received_ns = info["received_timestamp"] or self.node.get_clock().now().nanoseconds
-        self._queue.put(topic, received_ns, cdr)
+        self._last_received_ns = max(received_ns, self._last_received_ns + 1)
+        self._queue.put(topic, self._last_received_ns, cdr)
         self._last_stamps[topic] = stamp_of(cdr)
 
     @property
@@ -145,9 +149,7 @@ class Recorder:
 def _kind_of(topic: str) -> Kind:
     ending = topic.rsplit("/", 1)[-1]
     if ending not in _KINDS:
-        raise ConfigurationError(
-            f"parameter 'topics' names '{topic}', expected a name ending in one of {list(_KINDS)}"
-        )
+        raise ConfigurationError(f"parameter 'topics' names '{topic}', expected a name ending in one of {list(_KINDS)}")
     return _KINDS[ending]
 
 

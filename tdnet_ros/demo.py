@@ -67,6 +67,6 @@ def street_clip(output: Path, say: Callable[[str], None]) -> Path:
 
         say(f"rendering {_CLIP_SECONDS} s of a street (once; give --video to use your own)")
         partial = path.with_suffix(".partial.mp4")
-        write_clip(partial, _CLIP_SECONDS * _CLIP_RATE_HZ, seed=_CLIP_SEED, rate_hz=_CLIP_RATE_HZ)
+        write_clip(partial, round(_CLIP_SECONDS * _CLIP_RATE_HZ), seed=_CLIP_SEED, rate_hz=_CLIP_RATE_HZ)
         shutil.move(partial, path)
     return path

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -90,12 +91,18 @@ class OverlayVideo:
         self.path = path
         self.count = 0
         self._codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        self._rate = Fraction(rate_hz).limit_denominator(1001)
+        self._rate = Fraction(max(rate_hz, 0.01)).limit_denominator(1001)
         self._stream: av.VideoStream | None = None
-        try:
+        with self._errors_named():
+            path.open("wb").close()  # FFmpeg itself opens the file only with the first packet
             self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{path} cannot be written as a video: {error}") from error
+            raise SourceError(f"{self.path} cannot be written as a video: {error}") from error
 
     def add(self, picture: RgbPicture) -> None:
         """Append an RGB picture (H, W, 3) uint8 with even sides."""
@@ -107,7 +114,8 @@ class OverlayVideo:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts = self.count
         frame.time_base = 1 / self._rate
-        self._container.mux(self._stream.encode(frame))
+        with self._errors_named():
+            self._container.mux(self._stream.encode(frame))
         self.count += 1
 
     def _add_stream(self, height: int, width: int) -> av.VideoStream:
@@ -121,9 +129,9 @@ class OverlayVideo:
 
     def close(self) -> None:
         """Write what the encoder still holds and the file's index."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        with self._errors_named(), self._container:
+            if self._stream is not None:
+                self._container.mux(self._stream.encode())
 
     def __enter__(self) -> Self:
         return self

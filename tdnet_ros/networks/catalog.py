@@ -185,4 +185,5 @@ def load_network(
     # Fold in double precision: the norm's scale and the weights meet only once.
     network.double()
     fold_batch_norm(network)
-    return network.to(device=device, dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
+    network.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.requires_grad_(False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -99,6 +99,10 @@ class TDNet(nn.Module):
         self.window_stride = window_stride
         self.info = info
 
+    def subnetwork(self, index: int) -> SubNetwork:
+        """The sub-network of that index, from 0."""
+        return cast(SubNetwork, self.subnetworks[index])
+
     def initial_state(
         self, batch: int | None = None, height: int | None = None, width: int | None = None
     ) -> TDNetState:
@@ -113,13 +117,13 @@ class TDNet(nn.Module):
         """
         encoded = self.encode(image, subnetwork)
         feature = self.recompose(encoded, state, subnetwork)
-        scores = self.subnetworks[subnetwork].classify(feature, encoded.details)
+        scores = self.subnetwork(subnetwork).classify(feature, encoded.details)
         return Advance(scores, self.remember(encoded, state, subnetwork))
 
     def encode(self, image: Tensor, subnetwork: int) -> Encoded:
         """Normalised image (B, 3, H, W) -> what one sub-network alone makes of it."""
         self._check(image, subnetwork)
-        network = self.subnetworks[subnetwork]
+        network = self.subnetwork(subnetwork)
         z, details = network.path(image)
         # Keys are only ever asked for on the window's grid. Every layer of the encoder is 1x1, so subsampling its
         # input is the same as subsampling its output.
@@ -137,7 +141,7 @@ class TDNet(nn.Module):
             )
         if not self.is_warm(state, subnetwork):
             return encoded.value
-        propagation = self.subnetworks[subnetwork].propagation
+        propagation = self.subnetwork(subnetwork).propagation
         propagated = propagation(positions(encoded.query), state.window(subnetwork))  # (B, h * w, d_v)
         result: Tensor = encoded.value + propagated.transpose(1, 2).unflatten(2, encoded.grid[1:])
         return result

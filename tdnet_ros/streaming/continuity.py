@@ -39,7 +39,7 @@ class Continuity:
 
     def forget(self) -> None:
         """The next frame is the first of its stream."""
-        self._format: dict[str, object] = {}
+        self._format: dict[str, str] = {}
         self._time_ns: int | None = None
         self._stale_run = 0
 
@@ -62,7 +62,7 @@ class Continuity:
         self._format, self._time_ns, self._stale_run = described, now_ns, 0
         return reason
 
-    def _changed(self, described: dict[str, object]) -> str | None:
+    def _changed(self, described: dict[str, str]) -> str | None:
         for name, value in described.items():
             before = self._format.get(name, value)
             if before != value:

@@ -59,11 +59,10 @@ def read_labelled_frames(index: Path, split: str, classes: int) -> list[Labelled
             labels = cv2.imread(str(index.parent / row["label"]), cv2.IMREAD_UNCHANGED)
             if image is None or labels is None:
                 raise SourceError(f"{index}: cannot read {row['image']} or {row['label']}")
-            labels = np.where(labels < classes, labels, UNLABELLED).astype(np.uint8)
+            ids = np.asarray(labels, np.uint8)
+            ids = np.where(ids < classes, ids, np.uint8(UNLABELLED))
             rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-            frames.append(
-                LabelledFrame(rgb, labels, row["sequence"], int(row["frame"]), float(row["timestamp_s"]))
-            )
+            frames.append(LabelledFrame(rgb, ids, row["sequence"], int(row["frame"]), float(row["timestamp_s"])))
     if not frames:
         raise SourceError(f"{index}: no frame of split '{split}'")
     return frames
@@ -121,20 +120,17 @@ class ClipSampler:
         (rows, columns), a = self.augmentation.crop, self.augmentation
         zoom = 1 - abs(self.random.normal(0, a.motion_zoom / 2))
         dx, dy = self.random.normal(0, a.motion_shift_px / 2, 2)
-        return np.array(
-            [[zoom, 0, (1 - zoom) * columns / 2 + dx], [0, zoom, (1 - zoom) * rows / 2 + dy], [0, 0, 1]]
-        )
+        return np.array([[zoom, 0, (1 - zoom) * columns / 2 + dx], [0, zoom, (1 - zoom) * rows / 2 + dy], [0, 0, 1]])
 
     def _photometry(self) -> Pixels:
         """Lookup table (256, 3): gamma, gain, offset and a little colour cast."""
         random = self.random
         ramp = np.linspace(0, 1, 256)[:, None] ** np.exp(random.uniform(-0.3, 0.3))
         gain = random.uniform(0.75, 1.25) * random.uniform(0.94, 1.06, (1, 3))
-        return np.clip(ramp * gain * 255 + random.uniform(-20, 20), 0, 255).astype(np.uint8)
+        levels = np.clip(ramp * gain * 255 + random.uniform(-20, 20), 0, 255)
+        return np.asarray(levels, np.uint8)
 
-    def _render(
-        self, frame: LabelledFrame, view: npt.NDArray[np.float64], lookup: Pixels
-    ) -> tuple[Pixels, Pixels]:
+    def _render(self, frame: LabelledFrame, view: npt.NDArray[np.float64], lookup: Pixels) -> tuple[Pixels, Pixels]:
         rows, columns = self.augmentation.crop
         image = cv2.warpAffine(frame.image, view[:2], (columns, rows), flags=cv2.INTER_LINEAR)
         image = cv2.LUT(image, lookup[None])

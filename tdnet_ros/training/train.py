@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tdnet_ros.labels import UNLABELLED
-from tdnet_ros.networks.catalog import build_network, network_info
+from tdnet_ros.networks.catalog import MobilePath, build_network, network_info
 from tdnet_ros.networks.tdnet import TDNet
 from tdnet_ros.training.datasets import Augmentation, ClipSampler, LabelledFrame, Pixels, read_labelled_frames
 from tdnet_ros.training.losses import class_weights, cross_entropy
@@ -49,7 +49,7 @@ class Recipe:
 class WeightAverage:
     """Exponential moving average of a network's weights and buffers; starts short so that it forgets the start."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: TDNet, decay: float) -> None:
         self.network = copy.deepcopy(network).eval()
         self.decay = decay
         self.updates = 0
@@ -77,7 +77,8 @@ def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: P
     weights = class_weights(shares)
     weights = weights / (weights * shares).sum()
     calibration = _normalise(network, sampler.batch(16, 1)[0][0])
-    first = network.subnetworks[0]
+    first = network.subnetwork(0)
+    assert isinstance(first.path, MobilePath)
     load_folded_mobilenet(first.path.backbone, backbone, calibration)
 
     def single_loss() -> Tensor:
@@ -111,7 +112,7 @@ def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: P
                 group["lr"] = base * (1 - progress) ** 0.9
             loss = loss_of()
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             average.update(network)
             if step % 50 == 0:
@@ -119,7 +120,7 @@ def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: P
                 history.append({"stage": stage, "step": step, "progress": progress, "loss": value})
                 log.info("%s step %d, %.0f %% done, loss %.4f", stage, step, 100 * progress, value)
         torch.save(average.network.state_dict(), output / f"{stage}.pth")
-    trained: TDNet = average.network
+    trained = average.network
     torch.save(trained.state_dict(), output / "model.pth")
     (output / "training.json").write_text(json.dumps({"recipe": asdict(recipe), "history": history}, indent=1))
     return trained
@@ -134,7 +135,7 @@ def _clip_loss(
     for t, subnetwork in enumerate(order):
         truth = torch.from_numpy(labels[t])
         encoded = network.encode(_normalise(network, images[t]), subnetwork)
-        classify = network.subnetworks[subnetwork].classify
+        classify = network.subnetwork(subnetwork).classify
         total = total + own_path_weight * cross_entropy(classify(encoded.value, encoded.details), truth, weights)
         if network.is_warm(state, subnetwork):
             recomposed = network.recompose(encoded, state, subnetwork)

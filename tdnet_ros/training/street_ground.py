@@ -27,7 +27,7 @@ MATERIALS: dict[str, tuple[int, tuple[float, float, float]]] = {
     "pavement": (_PAVEMENT, (100, 99, 98)),
     "kerb": (_PAVEMENT, (132, 130, 126)),
     "side_road": (_ROAD, (88, 89, 92)),
-    "road": (_ROAD, (90, 92, 96)),
+    "road": (_ROAD, (91, 92, 95)),
     "gutter": (_ROAD, (62, 62, 64)),
     "patch": (_ROAD, (70, 72, 76)),
     "paint": (_ROAD, (196, 196, 192)),

@@ -69,7 +69,7 @@ class Kerbside(CellSketch):
             self.stand(model, side * self.between(kerb + 0.5, front - 0.4), self.between(0, CELL_M))
         for z in np.arange(self.between(2, 9), CELL_M, 9.0):
             if self.chance(self.layout.street_trees):
-                self.tree(side, kerb + 0.8, float(z), self.between(0.6, 0.95))
+                self.tree(side, kerb + 0.8, float(z), self.between(0.7, 1.0), conifers=0.0)
 
     def _lamp(self, side: int, lateral: float, z: float) -> None:
         foot = self.path.point(side * lateral, self.start + z)

@@ -41,9 +41,9 @@ class Lens:
         grain = self._grain[top : top + height, left : left + width]
         recorded = np.asarray(cv2.add(image, grain, dtype=cv2.CV_8U), np.uint8)
         quality = [cv2.IMWRITE_JPEG_QUALITY, self._weather.jpeg_quality]
-        _, compressed = cv2.imencode(".jpg", recorded[..., ::-1], quality)
+        _, compressed = cv2.imencode(".jpg", cv2.cvtColor(recorded, cv2.COLOR_RGB2BGR), quality)
         shown = np.asarray(cv2.imdecode(compressed, cv2.IMREAD_COLOR), np.uint8)
-        return np.ascontiguousarray(shown[..., ::-1])
+        return np.asarray(cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _edges(numbers: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:

@@ -43,7 +43,7 @@ class Weather:
         level = {"sunny": 0.55, "bright": 0.62, "overcast": 0.74, "hazy": 0.76, "dusk": 0.3}[self.kind]
         self._direct = direct * float(rng.uniform(0.8, 1.15))
         self._level = level * float(np.exp(rng.normal(0.0, 0.16)))
-        self._cast = rng.normal(0, 0.02, 3) + (np.array([-0.02, 0.0, 0.04]) if self.kind != "hazy" else 0.0)
+        self._cast = rng.normal(0, 0.015, 3) + (np.array([-0.005, 0.0, 0.015]) if self.kind != "hazy" else 0.0)
         self._warm = np.array([1.06, 1.0, 0.9]) + rng.normal(0, 0.02, 3)
         self._visibility = {"hazy": 130.0, "overcast": 500.0}.get(self.kind, 900.0) * float(rng.uniform(0.7, 1.5))
         self._rates, self._phases = rng.uniform(0.05, 0.35, 3), rng.uniform(0, 2 * np.pi, 3)

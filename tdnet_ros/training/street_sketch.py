@@ -86,12 +86,13 @@ class CellSketch:
         if label == TREE:
             self.casters.append(np.array([ends[0, 0], ends[0, 2], ends[-1, 0], ends[-1, 2], height]))
 
-    def tree(self, side: int, lateral: float, z: float, scale: float) -> None:
+    def tree(self, side: int, lateral: float, z: float, scale: float, conifers: float = 0.2) -> None:
         foot = self.path.point(side * lateral, self.start + z)
         height = 8.5 * scale * self.between(0.85, 1.15)
-        draw = self.rng.random()
-        kinds, aspect = (self.library.leafy, 0.95) if draw > 0.2 else (self.library.conifers, 0.5)
-        if draw > 0.2 and self.chance(self.layout.bare_share):
+        kinds, aspect = self.library.leafy, 0.95
+        if self.chance(conifers):
+            kinds, aspect = self.library.conifers, 0.5
+        elif self.chance(self.layout.bare_share):
             kinds = self.library.bare
         tint = self.grey(0.75, 1.15, 0.07)
         self.faces.upright(foot, self.right(foot), height * aspect, height, self.pick(kinds), TREE, foot, tint, 0, 0.45)

@@ -63,9 +63,8 @@ def test_raw_pixels_arrive_as_they_were(start_process: Start, tmp_path: Path) ->
     assert elapsed_s(sent) >= 0.5, "six frames at 10 Hz take half a second, never less"
 
 
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_bag_is_replayed_byte_for_byte(start_process: Start, tmp_path: Path, storage: str) -> None:
-    messages = write_bag(tmp_path / "bag", storage=storage)
+def test_bag_is_replayed_byte_for_byte(start_process: Start, tmp_path: Path) -> None:
+    messages = write_bag(tmp_path / "bag", storage="sqlite3")
     recording = Recording(start_process, tmp_path, topics=["image"])
     assert play(start_process, tmp_path / "bag", stamps="original").wait() == 0
     recording.wait_until("/image", 3)
@@ -106,12 +105,17 @@ def test_video_can_be_compressed_and_a_compressed_bag_sent_raw(start_process: St
 
     (tmp_path / "second").mkdir()
     second = Recording(start_process, tmp_path / "second", topics=["image"])
-    assert play(start_process, first.bag, transport="raw").wait() == 0
+    assert play(start_process, first.bag, transport="raw", stamps="original").wait() == 0
     second.wait_until("/image", 3)
     assert second.process.stop() == 0
     for index, message in enumerate(read_decoded(second.bag, "/image")):
         assert (message.encoding, message.header.frame_id) == ("rgb8", "front")
         assert abs(message.data.mean() - brightness_of(index)) < 5
+    stamps = [
+        [stamp_of(cdr) for cdr in read_raw(*stored)]
+        for stored in ((first.bag, "/image/compressed"), (second.bag, "/image"))
+    ]
+    assert stamps[0] == stamps[1], "original stamps survive the change of transport"
 
 
 def test_loop_goes_on_until_told_to_stop(start_process: Start, tmp_path: Path) -> None:
@@ -183,8 +187,6 @@ def test_clock_tells_the_time_of_the_recording(start_process: Start, tmp_path: P
     [
         ({"source": "nowhere.mp4"}, "nowhere.mp4 does not exist"),
         ({}, "parameter 'source' is empty"),
-        ({"source": "x", "transport": "pigeon"}, "parameter 'transport' is 'pigeon', expected one of"),
-        ({"source": "x", "rate": -1.0}, "parameter 'rate' is -1.0"),
         ({"source": "x", "rate": "fast"}, "parameter 'rate' has the wrong type"),
     ],
 )

@@ -95,7 +95,6 @@ def test_nothing_received_is_a_readable_bag_too(start_process: Start, tmp_path: 
         ({"bag": "there"}, "there exists already"),
         ({"bag": "file/bag"}, "file/bag cannot be written"),
         ({"bag": "x", "topics": ["tf"]}, "parameter 'topics' names 'tf', expected a name ending in"),
-        ({"bag": "x", "storage": "zip"}, "parameter 'storage' is 'zip', expected one of"),
     ],
 )
 def test_what_cannot_be_recorded_is_said_in_one_line(

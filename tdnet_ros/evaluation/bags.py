@@ -38,7 +38,7 @@ STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_FOREVER = QosTime(2147483647, 4294967295)
+_FOREVER = QosTime(9223372036, 854775807)
 #: What `ros2 bag play` offers when it replays the bag: reliable, so that subscribers of both kinds match.
 _REPLAY_QOS = Qos(
     history=QosHistory.KEEP_LAST,

@@ -36,21 +36,20 @@ _TO_OTHER_ORDER = {
 class Outgoing:
     """One image that is ready to go at ``time_ns`` of the playback's timeline.
 
-    ``message`` makes what rclpy publishes out of the header's stamp in ns; None keeps a stored one as it is.
+    ``message`` makes what rclpy publishes out of the header's stamp in ns. With ``stamp_ns``, the original one, a
+    stored message stays as it is to the last byte.
     """
 
     index: int
     time_ns: int
     stamp_ns: int
-    message: Callable[[int | None], bytes | CompressedImage]
+    message: Callable[[int], bytes | CompressedImage]
 
 
 class Camera:
     """Turns the images of a source into messages of one kind: raw, or JPEG (PNG files stay PNG)."""
 
-    def __init__(
-        self, source: ImageSource, transport: str, encoding: str, frame_id: str, jpeg_quality: int
-    ) -> None:
+    def __init__(self, source: ImageSource, transport: str, encoding: str, frame_id: str, jpeg_quality: int) -> None:
         stored_compressed = isinstance(source, BagSource) and source.type_name == COMPRESSED_TYPE
         self.compressed = stored_compressed if transport == "auto" else transport == "compressed"
         self._source = source
@@ -72,23 +71,19 @@ class Camera:
                 return
             lap_start_ns = last_ns + round(1e9 / self._source.rate_hz)
 
-    def _message(self, image: SourceImage) -> Callable[[int | None], bytes | CompressedImage]:
+    def _message(self, image: SourceImage) -> Callable[[int], bytes | CompressedImage]:
         content = image.content
         if isinstance(content, StoredMessage) and self._stored_as_published:
-            return partial(_restamped, content.cdr)
+            return partial(_restamped, content.cdr, image.stamp_ns)
         if isinstance(content, CompressedPicture) and self.compressed:
             return partial(_compressed, content.data, content.format, self._frame_id)
         frame = frame_of(image)
         frame_id = frame.source or self._frame_id
         if not self.compressed:
             return partial(_raw, _in_order(frame, self._encoding), self._encoding, frame_id)
-        done, jpeg = cv2.imencode(
-            ".jpg", _in_order(frame, "bgr8"), [cv2.IMWRITE_JPEG_QUALITY, self._jpeg_quality]
-        )
+        done, jpeg = cv2.imencode(".jpg", _in_order(frame, "bgr8"), [cv2.IMWRITE_JPEG_QUALITY, self._jpeg_quality])
         if not done:
-            raise DecodeError(
-                f"image {image.index} ({frame.width}x{frame.height}) cannot be compressed to JPEG"
-            )
+            raise DecodeError(f"image {image.index} ({frame.width}x{frame.height}) cannot be compressed to JPEG")
         return partial(_compressed, jpeg.tobytes(), "jpeg", frame_id)
 
 
@@ -99,23 +94,21 @@ def _in_order(frame: Frame, encoding: str) -> np.ndarray:
     return cv2.cvtColor(frame.image, _TO_OTHER_ORDER[frame.encoding, encoding])
 
 
-def _raw(image: np.ndarray, encoding: str, frame_id: str, stamp_ns: int | None) -> bytes:
+def _raw(image: np.ndarray, encoding: str, frame_id: str, stamp_ns: int) -> bytes:
     height, width = image.shape[:2]
-    return serialize_image(
-        *divmod(stamp_ns or 0, 1_000_000_000), frame_id, height, width, encoding, 3 * width, image
-    )
+    return serialize_image(*divmod(stamp_ns, 1_000_000_000), frame_id, height, width, encoding, 3 * width, image)
 
 
-def _compressed(data: bytes, image_format: str, frame_id: str, stamp_ns: int | None) -> CompressedImage:
+def _compressed(data: bytes, image_format: str, frame_id: str, stamp_ns: int) -> CompressedImage:
     message = CompressedImage(format=image_format, data=data)
     message.header.frame_id = frame_id
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns or 0, 1_000_000_000)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
     return message
 
 
-def _restamped(cdr: bytes, stamp_ns: int | None) -> bytes:
+def _restamped(cdr: bytes, original_ns: int, stamp_ns: int) -> bytes:
     """The stored message with another stamp in its header, in the message's own byte order."""
-    if stamp_ns is None:
+    if stamp_ns == original_ns:
         return cdr
     stamp = struct.pack("<iI" if cdr[1] & 1 else ">iI", *divmod(stamp_ns, 1_000_000_000))
     return b"".join((cdr[:4], stamp, memoryview(cdr)[12:]))

@@ -17,7 +17,7 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from tdnet_ros.errors import ConfigurationError, SourceError, TdnetRosError
+from tdnet_ros.errors import ConfigurationError, SourceError
 from tdnet_ros.node.playback import Camera, Outgoing
 from tdnet_ros.node.process import fix_settings, run_task
 from tdnet_ros.node.settings import declare_settings, setting
@@ -91,7 +91,10 @@ class Player:
         )
         self._clock = self.node.create_publisher(Clock, "/clock", 1) if settings.clock_hz else None
         self._sent: list[SentFrame] = []
-        self._error: TdnetRosError | None = None
+        self._first: SentFrame | None = None
+        self._last: SentFrame | None = None
+        self._count, self._latest_ms = 0, 0.0
+        self._error: Exception | None = None
         self._stopping = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._play, name="playback")
@@ -117,13 +120,12 @@ class Player:
         self.node.get_logger().info(self._summary())
 
     def _summary(self) -> str:
-        if len(self._sent) < 2:
-            return f"sent {len(self._sent)} frames"
-        seconds = (self._sent[-1].steady_ns - self._sent[0].steady_ns) / 1e9
-        late_ms = max(frame.late_ms for frame in self._sent)
-        rate_hz = (len(self._sent) - 1) / seconds
-        count = len(self._sent)
-        return f"sent {count} frames in {seconds:.2f} s ({rate_hz:.2f} Hz), at most {late_ms:.1f} ms late"
+        text = f"sent {self._count} frames"
+        if self._first is None or self._last is None or self._count < 2:
+            return text
+        seconds = (self._last.steady_ns - self._first.steady_ns) / 1e9
+        rate_hz = (self._count - 1) / seconds
+        return f"{text} in {seconds:.2f} s ({rate_hz:.2f} Hz), at most {self._latest_ms:.1f} ms late"
 
     def _play(self) -> None:
         try:
@@ -137,7 +139,7 @@ class Player:
                 # What the last frame needs to leave this process before its memory goes.
                 self._publisher.wait_for_all_acked(Duration(seconds=1))
                 self._stopping.wait(0.2)
-        except TdnetRosError as error:
+        except Exception as error:  # raised where the exit code is made
             self._error = error
         finally:
             self._done.set()
@@ -175,16 +177,18 @@ class Player:
                 self._publish(outgoing, original_ns, late_ns)
 
     def _publish(self, outgoing: Outgoing, original_ns: int, late_ns: int) -> None:
-        if self._settings.stamps == "now":
-            stamp_ns = self.node.get_clock().now().nanoseconds
-            message = outgoing.message(stamp_ns)
-        else:
-            stamp_ns = original_ns
-            message = outgoing.message(None if self._source.has_clock else original_ns)
+        now = self._settings.stamps == "now"
+        stamp_ns = self.node.get_clock().now().nanoseconds if now else original_ns
+        message = outgoing.message(stamp_ns)
         steady_ns = time.monotonic_ns()
         self._publisher.publish(message)
-        publish_ms = (time.monotonic_ns() - steady_ns) / 1e6
-        self._sent.append(SentFrame(outgoing.index, outgoing.stamp_ns, stamp_ns, steady_ns, publish_ms, late_ns / 1e6))
+        publish_ms, late_ms = (time.monotonic_ns() - steady_ns) / 1e6, late_ns / 1e6
+        sent = SentFrame(outgoing.index, outgoing.stamp_ns, stamp_ns, steady_ns, publish_ms, late_ms)
+        self._first, self._last = self._first or sent, sent
+        self._count += 1
+        self._latest_ms = max(self._latest_ms, late_ms)
+        if self._settings.sent_log:  # a loop may go on for weeks
+            self._sent.append(sent)
 
     def _sleep_until(self, due_ns: int, due_stamp_ns: int) -> None:
         """Sleep, telling the time on /clock if that is asked for: at ``due_ns`` it is ``due_stamp_ns``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -14,7 +14,7 @@ _POLL_S = 0.1
 _END = object()
 
 
-def read_ahead(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int = 4) -> Generator[Item, None, None]:
     """The same items in the same order, up to ``depth`` of them produced in advance by a thread.
 
     An exception of ``items`` is raised after the items before it. Closing the iterator ends the thread.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +19,7 @@ from tdnet_ros.errors import TdnetRosError
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", help="name of the network; see 'tdnet-ros models'")
-    parser.add_argument(
-        "--weights", default="", help="weight file; default: the weights that ship with the model"
-    )
+    parser.add_argument("--weights", default="", help="weight file; default: the weights that ship with the model")
     parser.add_argument("--device", default="", help="auto (CUDA when there is one), cpu, cuda or cuda:N")
 
 
@@ -39,9 +38,7 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
         help="video file, image folder or rosbag2; default: a street rendered by our own code",
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the results")
-    parser.add_argument(
-        "--rate", type=float, default=1.0, help="speed of the playback; 2 plays twice as fast"
-    )
+    parser.add_argument("--rate", type=float, default=1.0, help="speed of the playback; 2 plays twice as fast")
     parser.add_argument("--duration", type=float, default=0.0, help="play only the first so many seconds")
     parser.add_argument("--transport", choices=("raw", "compressed"), default="raw", help="how images travel")
     _add_source_options(parser)
@@ -89,9 +86,7 @@ def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
         from tdnet_ros.video.sources import open_source
 
         source = open_source(arguments.input, arguments.rate_hz or None, arguments.topic or None)
-        segmenter = Segmenter(
-            arguments.model or DEFAULT_MODEL, arguments.weights or None, arguments.device or "auto"
-        )
+        segmenter = Segmenter(arguments.model or DEFAULT_MODEL, arguments.weights or None, arguments.device or "auto")
         started_s = time.perf_counter()
         progress = _Progress(source.frame_count)
         done, stale = segment_video(source, segmenter, arguments.output, arguments.masks, progress)
@@ -135,9 +130,7 @@ def play(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     parser.add_argument("--frame-id", default="camera", help="header.frame_id of videos and folders")
     parser.add_argument("--image-topic", default="image", help="topic to publish on instead of 'image'")
     parser.add_argument("--wait-for-subscribers", type=int, default=1, help="0: play at once")
-    parser.epilog = (
-        "What follows --ros-args goes to ROS: remappings, QoS overrides, more parameters of the player."
-    )
+    parser.epilog = "What follows --ros-args goes to ROS: remappings, QoS overrides, more parameters of the player."
     _add_source_options(parser)
 
     def run(arguments: argparse.Namespace) -> int:
@@ -194,6 +187,9 @@ COMMANDS = (demo, segment, play, models)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C."""
+    # OpenMP's threads by default spin while they wait. On a machine that has other work to do they then take the
+    # processor from those they wait for, and a frame takes five to ten times as long. Children inherit this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     split = given.index("--ros-args") if "--ros-args" in given else len(given)
     parser = argparse.ArgumentParser(

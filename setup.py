@@ -43,9 +43,7 @@ class BuildTypeSupport(build_ext):
                 "(Debian, Ubuntu: apt install g++ python3-dev), or set TDNET_ROS_TYPE_SUPPORT=skip to "
                 "install the Python core without the ROS 2 nodes."
             )
-        generated = TypeSupportGenerator(
-            PACKAGE, ROOT, Path(self.build_temp) / "rosidl", INTERFACE_PACKAGES
-        ).generate()
+        generated = TypeSupportGenerator(PACKAGE, ROOT, Path(self.build_temp) / "rosidl", INTERFACE_PACKAGES).generate()
         (extension,) = self.extensions
         # distutils mirrors the sources' paths below its temporary directory, hence relative ones.
         extension.sources = [os.path.relpath(source, ROOT) for source in generated.sources]

@@ -22,8 +22,7 @@ LAYOUT = {
 def data_files() -> list[tuple[str, list[str]]]:
     """Returns the layout as setuptools wants it: (directory below the prefix, files in the source tree)."""
     return [
-        (directory, [str(path.relative_to(ROOT)) for path in _files(pattern)])
-        for directory, pattern in LAYOUT.items()
+        (directory, [str(path.relative_to(ROOT)) for path in _files(pattern)]) for directory, pattern in LAYOUT.items()
     ]
 
 

@@ -126,9 +126,7 @@ def link_libraries(interface_packages: Sequence[str]) -> list[str]:
 class TypeSupportGenerator:
     """Runs the generators for all msg/*.msg of one package, each into its own directory below `work_dir`."""
 
-    def __init__(
-        self, package: str, package_dir: Path, work_dir: Path, interface_packages: Sequence[str]
-    ) -> None:
+    def __init__(self, package: str, package_dir: Path, work_dir: Path, interface_packages: Sequence[str]) -> None:
         """`interface_packages` must list every package whose types occur, nested ones included."""
         self.package = package
         self.package_dir = package_dir.resolve()
@@ -188,9 +186,7 @@ class TypeSupportGenerator:
         directory = self._output_dir("idl") / "msg"
         directory.mkdir()
         for message in self.messages:
-            convert_msg_to_idl(
-                self.package_dir, self.package, message.relative_to(self.package_dir), directory
-            )
+            convert_msg_to_idl(self.package_dir, self.package, message.relative_to(self.package_dir), directory)
 
     def _arguments(self, generator: str, **extra: list[str]) -> str:
         """Writes the JSON file through which a generator takes its arguments and returns its path."""

@@ -51,9 +51,7 @@ def missing_from_system() -> list[str]:
     """Returns a line for everything this machine lacks, with the Debian and Ubuntu package that has it."""
     missing = []
     if sys.version_info < OLDEST_PYTHON:
-        missing.append(
-            f"Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer (this is {sys.version.split()[0]})"
-        )
+        missing.append(f"Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer (this is {sys.version.split()[0]})")
     if sys.platform != "linux" or platform.machine() != "x86_64":
         missing.append(
             f"ROS 2 wheels for {sys.platform} on {platform.machine()}: they exist for Linux on x86-64 only "
@@ -73,11 +71,7 @@ def check_system() -> None:
     """Ends the program with one line for each missing thing, before anything is downloaded."""
     missing = missing_from_system()
     if missing:
-        sys.exit(
-            "\n".join(
-                ["tdnet_ros cannot be set up, this machine lacks:", *(f"  - {line}" for line in missing)]
-            )
-        )
+        sys.exit("\n".join(["tdnet_ros cannot be set up, this machine lacks:", *(f"  - {line}" for line in missing)]))
 
 
 class Progress:

@@ -40,7 +40,12 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the results")
     parser.add_argument("--rate", type=float, default=1.0, help="speed of the playback; 2 plays twice as fast")
     parser.add_argument("--duration", type=float, default=0.0, help="play only the first so many seconds")
-    parser.add_argument("--transport", choices=("raw", "compressed"), default="raw", help="how images travel")
+    parser.add_argument(
+        "--transport",
+        choices=("auto", "raw", "compressed"),
+        default="auto",
+        help="how images travel; auto: as a bag has them, else raw",
+    )
     _add_source_options(parser)
     _add_model_options(parser)
 

@@ -122,7 +122,7 @@ def test_node_processes_get_their_parameters_as_they_are(tmp_path: Path, ros_dom
     )
     with pytest.raises(NodeProcessError, match="007: a #name does not exist"):
         node.require_success()
-    with pytest.raises(NodeProcessError, match="player ended, exit code 1"):
+    with pytest.raises(NodeProcessError, match="player process ended, exit code 1"):
         node.require_running()
 
 

@@ -115,5 +115,5 @@ class NodeProcess:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         said = "\n".join(f"    {line}" for line in lines) or "    (nothing)"
         return NodeProcessError(
-            f"the {self.name} {how}, exit code {self._process.poll()}. Last lines of {self.log}:\n{said}"
+            f"the {self.name} process {how}, exit code {self._process.poll()}. Last lines of {self.log}:\n{said}"
         )

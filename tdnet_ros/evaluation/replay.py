@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tdnet_ros.evaluation.processes import NodeProcess, NodeProcessError, free_domain
+from tdnet_ros.video.sources import open_source
 
 MASK_TOPIC = "/segmentation/mask"
 LATENCY_TOPIC = "/segmentation/latency"
@@ -29,7 +30,10 @@ _DIAGNOSTICS_TIMEOUT_S = 2.5
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """What to play, through which model, how. Empty strings and 0 mean: the nodes' own defaults."""
+    """What to play, through which model, how. Empty strings and 0 mean: the nodes' own defaults.
+
+    ``transport`` is raw, compressed or auto: as a bag has its images, else raw.
+    """
 
     source: Path
     output: Path
@@ -37,7 +41,7 @@ class ReplaySettings:
     weights: str = ""
     device: str = ""
     topic: str = ""
-    transport: str = "raw"
+    transport: str = "auto"
     rate: float = 1.0
     rate_hz: float = 0.0
     duration_s: float = 0.0
@@ -59,6 +63,10 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
 
     Raises NodeProcessError when a process ends before its time or badly; no process is left running.
     """
+    transport = settings.transport
+    if transport == "auto":
+        source = open_source(settings.source, topic=settings.topic or None)
+        transport = "compressed" if source.compressed else "raw"
     bag, logs = settings.output / "bag", settings.output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for stale in logs.glob("*.json"):
@@ -76,11 +84,10 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
 
         say(f"starting segmentation node and recorder in ROS domain {domain}; their output is in {logs}")
         asked = {key: getattr(settings, key) for key in ("model", "weights", "device")}
-        transport = {"input_transport": settings.transport}
         segmentation = start(
             "segmentation",
             "/segmentation",
-            {**asked, **transport, **settings.node_parameters},
+            {**asked, "input_transport": transport, **settings.node_parameters},
             image=_CAMERA_TOPIC,
         )
         topics = ["mask", "latency", DIAGNOSTICS_TOPIC]
@@ -92,7 +99,7 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
         )
         _wait_until_matched(status, (segmentation, recorder))
         sent_log = logs / "sent.json"
-        playing = {key: getattr(settings, key) for key in ("topic", "transport", "rate", "rate_hz", "duration_s")}
+        playing = {key: getattr(settings, key) for key in ("topic", "rate", "rate_hz", "duration_s")}
         player = start(
             "player",
             "/camera",
@@ -100,6 +107,7 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
                 "source": str(settings.source),
                 "sent_log": str(sent_log),
                 "wait_timeout_s": _MATCH_TIMEOUT_S,
+                "transport": transport,
                 **playing,
             },
         )

@@ -14,10 +14,8 @@ from sensor_msgs.msg import CompressedImage
 from tdnet_ros.errors import DecodeError
 from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.video.bag_source import BagSource
 from tdnet_ros.video.frame import Frame
 from tdnet_ros.video.sources import (
-    COMPRESSED_TYPE,
     CompressedPicture,
     ImageSource,
     SourceImage,
@@ -50,10 +48,8 @@ class Camera:
     """Turns the images of a source into messages of one kind: raw, or JPEG (PNG files stay PNG)."""
 
     def __init__(self, source: ImageSource, transport: str, encoding: str, frame_id: str, jpeg_quality: int) -> None:
-        stored_compressed = isinstance(source, BagSource) and source.type_name == COMPRESSED_TYPE
-        self.compressed = stored_compressed if transport == "auto" else transport == "compressed"
+        self.compressed = source.compressed if transport == "auto" else transport == "compressed"
         self._source = source
-        self._stored_as_published = isinstance(source, BagSource) and stored_compressed == self.compressed
         self._encoding = encoding
         self._frame_id = frame_id
         self._jpeg_quality = jpeg_quality
@@ -73,7 +69,7 @@ class Camera:
 
     def _message(self, image: SourceImage) -> Callable[[int], bytes | CompressedImage]:
         content = image.content
-        if isinstance(content, StoredMessage) and self._stored_as_published:
+        if isinstance(content, StoredMessage) and self._source.compressed == self.compressed:
             return partial(_restamped, content.cdr, image.stamp_ns)
         if isinstance(content, CompressedPicture) and self.compressed:
             return partial(_compressed, content.data, content.format, self._frame_id)

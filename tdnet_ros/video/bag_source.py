@@ -33,6 +33,7 @@ class BagSource(ImageSource):
         self._steady_rate_hz = rate_hz
         self.topic, self.type_name, self.frame_count = _choose_topic(path, topic)
         self.name = f"{path.name}:{self.topic}"
+        self.compressed = self.type_name == COMPRESSED_TYPE
         # Enough for a rate: reading a whole bag to learn it could take minutes.
         head = list(islice(self._messages(), 32))
         if not head:
@@ -46,9 +47,7 @@ class BagSource(ImageSource):
         try:
             message: Any = get_typestore(Stores.ROS2_KILTED).deserialize_cdr(cdr, self.type_name)
         except Exception as error:  # rosbags raises whatever its generated parser trips over
-            raise SourceError(
-                f"first message of '{self.topic}' in {self.path} is damaged: {error!r}"
-            ) from error
+            raise SourceError(f"first message of '{self.topic}' in {self.path} is damaged: {error!r}") from error
         if self.type_name == IMAGE_TYPE:
             return int(message.width), int(message.height)
         return picture_size(message.data.tobytes(), f"first message of '{self.topic}' in {self.path}")
@@ -57,9 +56,7 @@ class BagSource(ImageSource):
         """Receive time in ns and CDR bytes of every message, in the order of the receive times."""
         try:
             with Reader(self.path) as reader:
-                chosen = [
-                    c for c in reader.connections if c.topic == self.topic and c.msgtype == self.type_name
-                ]
+                chosen = [c for c in reader.connections if c.topic == self.topic and c.msgtype == self.type_name]
                 for _, received_ns, cdr in reader.messages(chosen):
                     yield received_ns, bytes(cdr)
         except Exception as error:  # rosbags' readers raise whatever a damaged file makes them trip over
@@ -69,12 +66,8 @@ class BagSource(ImageSource):
         start_ns = 0
         for index, (received_ns, cdr) in enumerate(self._messages()):
             start_ns = start_ns or received_ns
-            time_ns = (
-                round(index * 1e9 / self._steady_rate_hz) if self._steady_rate_hz else received_ns - start_ns
-            )
-            yield SourceImage(
-                index, time_ns, stamp_of(cdr) or received_ns, StoredMessage(cdr, self.type_name)
-            )
+            time_ns = round(index * 1e9 / self._steady_rate_hz) if self._steady_rate_hz else received_ns - start_ns
+            yield SourceImage(index, time_ns, stamp_of(cdr) or received_ns, StoredMessage(cdr, self.type_name))
 
 
 def _choose_topic(path: Path, topic: str | None) -> tuple[str, str, int]:
@@ -87,20 +80,14 @@ def _choose_topic(path: Path, topic: str | None) -> tuple[str, str, int]:
             }
     except Exception as error:  # rosbags' readers raise whatever a damaged file makes them trip over
         raise SourceError(f"{path} cannot be opened as a rosbag2: {error or repr(error)}") from error
-    images = {
-        name: (kind, count) for (name, kind), count in topics.items() if kind in (IMAGE_TYPE, COMPRESSED_TYPE)
-    }
-    listing = (
-        ", ".join(f"{name} [{kind}] {count}" for (name, kind), count in sorted(topics.items())) or "none"
-    )
+    images = {name: (kind, count) for (name, kind), count in topics.items() if kind in (IMAGE_TYPE, COMPRESSED_TYPE)}
+    listing = ", ".join(f"{name} [{kind}] {count}" for (name, kind), count in sorted(topics.items())) or "none"
     if topic is None and len(images) == 1:
         topic = next(iter(images))
     if topic is None:
         raise SourceError(f"{path} has {len(images)} image topics: name one. Topics there are: {listing}")
     if topic not in images:
-        raise SourceError(
-            f"topic is '{topic}', expected an image topic of {path}. Topics there are: {listing}"
-        )
+        raise SourceError(f"topic is '{topic}', expected an image topic of {path}. Topics there are: {listing}")
     return topic, *images[topic]
 
 

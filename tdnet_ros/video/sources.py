@@ -70,7 +70,7 @@ class ImageSource(ABC):
 
     ``name`` is for people. ``size`` is (width, height) of the first image. ``frame_count`` is None where only
     playing to the end would tell. ``has_clock`` says that stamps are wall-clock capture times; otherwise they
-    count from the start of the source.
+    count from the start of the source. ``compressed`` says that images are stored as CompressedImage messages.
     """
 
     name: str
@@ -78,6 +78,7 @@ class ImageSource(ABC):
     size: tuple[int, int]
     frame_count: int | None
     has_clock: bool = False
+    compressed: bool = False
 
     @abstractmethod
     def __iter__(self) -> Iterator[SourceImage]:
@@ -190,14 +191,10 @@ class ImageFolder(ImageSource):
         self.rate_hz = rate_hz or FOLDER_RATE_HZ
         self._files = sorted(
             (file for file in path.iterdir() if file.suffix.lower() in _PICTURE_FORMATS and file.is_file()),
-            key=lambda file: [
-                int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)
-            ],
+            key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
         )
         if not self._files:
-            raise SourceError(
-                f"{path} holds no picture and no bag, expected files named {sorted(_PICTURE_FORMATS)}"
-            )
+            raise SourceError(f"{path} holds no picture and no bag, expected files named {sorted(_PICTURE_FORMATS)}")
         self.frame_count = len(self._files)
         self.size = picture_size(self._read(self._files[0]).data, str(self._files[0]))
 

@@ -1,0 +1,157 @@
+"""The machine that a benchmark runs on: whether it is quiet enough to measure on, and what it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: With a larger share of the machine in use by others a benchmark refuses to report.
+BUSY_LIMIT = 0.10
+#: Exit codes: a limit was missed, or nothing was measured because the machine was busy.
+MISSED, BUSY = 1, 2
+
+_WATCH_S = 1.0
+_QUANTILES = (50, 95, 99)
+#: Keys of ``percentiles``.
+NAMES = (*(f"p{quantile}" for quantile in _QUANTILES), "max")
+
+_VERSIONS = ("torch", "numpy", "opencv-python-headless", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastdds")
+
+
+@dataclass(frozen=True)
+class ProcessorTime:
+    """Seconds over all cores since some moment in the past: passed, in use by anybody, in use by us."""
+
+    total_s: float
+    busy_s: float
+    own_s: float
+
+    @classmethod
+    def now(cls) -> ProcessorTime:
+        """Ours is that of this process and of its children that have ended; time that a hypervisor took is in use."""
+        first_line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+        ticks = [int(field) for field in first_line.split()[1:9]]  # the two fields behind are part of these
+        idle_ticks = ticks[3] + ticks[4]
+        per_second = os.sysconf("SC_CLK_TCK")
+        own_s = sum(
+            usage.ru_utime + usage.ru_stime
+            for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        )
+        return cls(sum(ticks) / per_second, (sum(ticks) - idle_ticks) / per_second, own_s)
+
+    def foreign_share_since(self, before: ProcessorTime) -> float:
+        """Share of the machine, 0 to 1, that others have used since then."""
+        passed_s = self.total_s - before.total_s
+        foreign_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s)
+        return min(1.0, max(0.0, foreign_s / passed_s)) if passed_s > 0 else 0.0
+
+
+def foreign_share() -> float:
+    """Share of the machine, 0 to 1, that others use at the moment: watches for a second."""
+    before = ProcessorTime.now()
+    time.sleep(_WATCH_S)
+    return ProcessorTime.now().foreign_share_since(before)
+
+
+def require_quiet(force: bool, patience_s: float) -> dict[str, Any]:
+    """What was seen of the machine's load before measuring; ends the program with BUSY when it is too high.
+
+    Waits up to ``patience_s`` for a quiet moment. With ``force`` the load is only reported.
+    """
+    give_up_s = time.monotonic() + patience_s
+    while (share := foreign_share()) > BUSY_LIMIT and not force:
+        if time.monotonic() > give_up_s:
+            print(
+                f"others use {share:.0%} of this machine, expected at most {BUSY_LIMIT:.0%}: the figures would be "
+                "theirs; measure when it is quiet, or anyway with --force",
+                file=sys.stderr,
+            )
+            raise SystemExit(BUSY)
+    forced = share > BUSY_LIMIT
+    if forced:
+        print(f"FORCED on a busy machine: others use {share:.0%} of it, these figures are not to be quoted\n")
+    return {"foreign_share_before": round(share, 3), "load_average": os.getloadavg(), "forced_on_busy_machine": forced}
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory, system and the versions of what takes part."""
+    versions = {}
+    for name in _VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # a ROS distribution brings its own under other names
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def print_machine(description: Mapping[str, Any], load: Mapping[str, Any]) -> None:
+    """The heading of a benchmark's output."""
+    versions = ", ".join(f"{name} {version}" for name, version in description["versions"].items())
+    averages = " ".join(f"{average:.2f}" for average in load["load_average"])
+    print(f"{description['processor']}, {description['cores']} cores, {description['memory_gib']} GiB")
+    print(f"Linux {description['kernel']}, Python {description['python']}, {versions}")
+    print(f"load average {averages}; others used {load['foreign_share_before']:.0%} of the machine before the start\n")
+
+
+def percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """p50, p95, p99 and max, to a thousandth; NaN without values."""
+    if not len(values):
+        return dict.fromkeys(NAMES, float("nan"))
+    found = [*np.percentile(values, _QUANTILES), np.max(values)]
+    return {name: round(float(value), 3) for name, value in zip(NAMES, found, strict=True)}
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range of a figure over runs, e.g. ``2.31 (2.20 to 2.95)``."""
+    return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every benchmark."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--force", action="store_true", help="measure on a busy machine, too, and say so")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="S", help="wait so many seconds for a quiet moment"
+    )
+
+
+def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write the figures, if a file was asked for. NaN, which JSON does not have, becomes null."""
+    if path is not None:
+        path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()

@@ -1,0 +1,102 @@
+"""The benchmarks run, their accounts add up and their files have what they promise. Nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PERCENTILES = {"p50", "p95", "p99", "max"}
+
+
+def run(tmp_path: Path, name: str, *arguments: str, accept: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], str]:
+    """Run a benchmark briefly, however busy the machine is; its JSON and its output."""
+    file = tmp_path / f"{name}.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--force", "--json", str(file), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode in accept, done.stdout + done.stderr
+    content = json.loads(file.read_text())
+    assert content["machine"]["cores"] == os.cpu_count()
+    assert content["machine"]["versions"]["torch"]
+    load = content["load"]
+    assert ("FORCED on a busy machine" in done.stdout) == load["forced_on_busy_machine"]
+    assert 0 <= load["foreign_share_before"] <= 1
+    return content, done.stdout
+
+
+@pytest.fixture
+def ros() -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+
+
+def test_face_accounts_for_every_frame(tmp_path: Path, ros: None) -> None:
+    # Whether the limits hold is up to the machine: 1 says that they don't.
+    brief = ("--runs", "1", "--seconds", "1", "--block", "0.5", "--width", "320", "--height", "180")
+    content, output = run(tmp_path, "face", *brief, accept=(0, 1))
+    (result,) = content["runs"]
+    account = result["account"]
+    assert account["sent"] == result["bare_sent"] == 30
+    fates = ("masks", "dropped", "rejected", "lost_images", "lost_masks", "unaccounted")
+    assert sum(account[fate] for fate in fates) == account["sent"]
+    assert account["consistent"], account
+    assert account["masks"] > 0
+    assert account["masks"] + len(result["lost_frames"]) == account["sent"]
+    assert result["share"] == pytest.approx(account["masks"] / account["sent"], abs=1e-4)
+    assert result["added_p95_ms"] == pytest.approx(result["node"]["p95"] - result["bare"]["p95"], abs=1e-3)
+    assert set(result["node"]) == set(result["bare"]) == PERCENTILES
+    assert 0 < result["stages"]["node_ms"]["p50"] < result["node"]["max"]
+    assert content["summary"]["runs_that_hold"] == int(result["holds"])
+    assert f"{account['masks']} of 30 frames came through" in output
+
+
+def test_transport_counts_what_arrives(tmp_path: Path, ros: None) -> None:
+    content, _ = run(tmp_path, "transport", "--runs", "1", "--seconds", "0.5")
+    by_way = {result["way"]: result for result in content["runs"]}
+    assert set(by_way) == {"defaults", "profile"}
+    for result in by_way.values():
+        assert 0 <= result["arrived"] <= result["sent"] == 15
+    assert by_way["profile"]["arrived"] > 0
+
+
+def test_conversion_compares_with_rclpy(tmp_path: Path, ros: None) -> None:
+    content, _ = run(tmp_path, "conversion", "--rounds", "3", "--width", "64", "--height", "48")
+    inward, outward = content["conversions"].values()
+    assert len(inward) >= 3 and len(outward) == 4
+    for ways in (inward, outward):
+        results = list(ways.values())
+        assert results[0]["ratio"] == [1.0, 1.0, 1.0]
+        assert all(result["p50"] > 0 for result in results)
+
+
+def test_step_measures_every_stage_with_and_without_the_window(tmp_path: Path) -> None:
+    brief = ("--sizes", "96x64", "--threads", "1", "--steps", "4", "--weights", "random")
+    content, output = run(tmp_path, "step", *brief)
+    (result,) = content["results"]
+    assert result["size"] == [96, 64]
+    assert set(result["stages"]) == {"window", "single frames"}
+    for stages in result["stages"].values():
+        assert set(stages) == {"preprocess_ms", "network_ms", "postprocess_ms", "step_ms"}
+        assert all(set(values) == PERCENTILES for values in stages.values())
+    assert "the window adds" in output
+
+
+def test_a_busy_machine_is_refused() -> None:
+    """A quarter of the cores is kept busy by somebody else while the benchmark looks."""
+    look = "from benchmarks import machine; machine.require_quiet(force=False, patience_s=0)"
+    burn = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(burn) for _ in range(1 + (os.cpu_count() or 1) // 4)]
+    try:
+        done = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert done.returncode == 2
+    assert "of this machine, expected at most 10%" in done.stderr

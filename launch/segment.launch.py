@@ -14,6 +14,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
+from tdnet_ros.node.transport import profile_variable
 
 #: Arguments that go to the node's parameters of the same name; an empty one leaves what params_file says.
 _PARAMETERS = {
@@ -25,8 +26,6 @@ _PARAMETERS = {
     "use_sim_time": "true: take the time from /clock.",
 }
 _SHARE = FindPackageShare("tdnet_ros")
-#: The variable's old and new name; whoever has set one of them keeps it.
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -62,10 +61,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "overlay", default_value="false", description="Whether to show the overlay in rqt_image_view."
             ),
-            *(
-                SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile))
-                for name in _PROFILE_VARIABLES
-            ),
+            SetEnvironmentVariable(profile_variable(), EnvironmentVariable(profile_variable(), default_value=profile)),
             OpaqueFunction(function=_start),
         ]
     )

@@ -60,12 +60,16 @@ def test_large_images_arrive_with_our_profile(start_process: Callable[..., Runni
     assert received >= 0.7 * count, f"{received} of {count} arrived"
 
 
-def test_our_profile_is_set_for_both_generations(untouched: Path) -> None:
+@pytest.mark.parametrize(("distribution", "variable"), [("kilted", FASTDDS), ("jazzy", FASTRTPS), ("", FASTDDS)])
+def test_our_profile_is_set_for_the_installed_generation(
+    untouched: Path, monkeypatch: pytest.MonkeyPatch, distribution: str, variable: str
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
     settings = transport.use_shared_memory_profile()
     own = transport.profile_path()
     assert own is not None and own.is_file()
     assert (settings.origin, settings.profile) == ("tdnet_ros", own)
-    assert os.environ[FASTDDS] == os.environ[FASTRTPS] == str(own)
+    assert {name: os.environ.get(name) for name in (FASTDDS, FASTRTPS) if name in os.environ} == {variable: str(own)}
     assert transport.use_shared_memory_profile().origin == "tdnet_ros"
 
 
@@ -73,9 +77,10 @@ def test_our_profile_is_set_for_both_generations(untouched: Path) -> None:
 def test_the_users_profile_stays(untouched: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     mine = untouched / "mine.xml"
     mine.write_text("<dds><profiles/></dds>")
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
     monkeypatch.setenv(variable, str(mine))
     assert transport.use_shared_memory_profile() == transport.TransportSettings("user", mine)
-    assert os.environ[FASTDDS] == os.environ[FASTRTPS] == str(mine)
+    assert os.environ[FASTDDS] == str(mine)
 
 
 @pytest.mark.parametrize("content", [None, "<dds>"], ids=["missing", "broken"])

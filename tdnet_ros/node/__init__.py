@@ -1,1 +1,7 @@
 """The ROS 2 face of tdnet_ros: the only package that imports ROS."""
+
+import os
+
+# Set before torch is imported: its threads, when they wait for each other, should sleep. Spinning, they take the
+# core from the thread that receives images and publishes masks, and from the camera driver.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

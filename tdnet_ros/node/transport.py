@@ -17,6 +17,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,6 +26,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 PROFILE_NAME = "fastdds_shm.xml"
 #: The variable that names a profile: to Fast DDS 3 (Kilted and newer) and to Fast DDS 2 (Jazzy).
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+_FAST_DDS_2_DISTRIBUTIONS = ("humble", "iron", "jazzy")
+_FIRST_FAST_DDS_3_RMW = 9  # major version of rmw_fastrtps_cpp
 
 # Fast DDS's other ways to choose transports; the files count when they lie in the working directory.
 _TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
@@ -73,8 +76,8 @@ class TransportSettings:
 def use_shared_memory_profile() -> TransportSettings:
     """Give Fast DDS our profile, in this process and those it starts; call it before rclpy.init().
 
-    What the user chose is left as it is; a profile that he named to one generation of Fast DDS is named to
-    the other as well, so that one meaning holds for both.
+    What the user chose is left as it is; a profile that he named to the other generation of Fast DDS is named to the
+    installed one as well.
     """
     if not os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps"):
         return TransportSettings("middleware")
@@ -85,11 +88,22 @@ def use_shared_memory_profile() -> TransportSettings:
     profile = Path(named) if named else own
     if profile is None:
         return TransportSettings("none", None, f"{PROFILE_NAME} is not installed: large images will be lost")
-    for name in PROFILE_VARIABLES:
-        if not os.environ.get(name):
-            os.environ[name] = str(profile)
+    if not os.environ.get(profile_variable()):
+        os.environ[profile_variable()] = str(profile)
     is_own = own is not None and profile.is_file() and profile.samefile(own)
     return TransportSettings("tdnet_ros" if is_own else "user", profile, _warning(profile))
+
+
+def profile_variable() -> str:
+    """The variable from which the installed Fast DDS takes its profile; the newer one complains of the older name."""
+    distribution = os.environ.get("ROS_DISTRO")
+    if distribution:
+        return PROFILE_VARIABLES[distribution in _FAST_DDS_2_DISTRIBUTIONS]
+    try:
+        wheel = metadata.version("ros-rmw-fastrtps-cpp")
+    except metadata.PackageNotFoundError:
+        return PROFILE_VARIABLES[0]
+    return PROFILE_VARIABLES[int(wheel.partition(".")[0]) < _FIRST_FAST_DDS_3_RMW]
 
 
 def profile_path() -> Path | None:

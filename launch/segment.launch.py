@@ -7,13 +7,13 @@ ros2 launch tdnet_ros segment.launch.py play:=drive.mp4 overlay:=true
 from __future__ import annotations
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
 from tdnet_ros.node.transport import profile_variable
 
 #: Arguments that go to the node's parameters of the same name; an empty one leaves what params_file says.

@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("launch", reason="launch is not installed: it comes with a ROS 2 distribution")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS 2 distribution")
 
-from launch import LaunchContext, LaunchDescription  # noqa: E402
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable  # noqa: E402
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 
 LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.py"
 EXPECTED_ARGUMENTS = (
-    "image namespace params_file input_transport model weights device autostart use_sim_time play loop overlay".split()
+    ["image", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart", "use_sim_time", "play", "loop", "overlay"]
 )
 
 

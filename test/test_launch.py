@@ -15,9 +15,10 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 
 LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.py"
-EXPECTED_ARGUMENTS = (
-    ["image", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart", "use_sim_time", "play", "loop", "overlay"]
-)
+EXPECTED_ARGUMENTS = [
+    *("image", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart"),
+    *("use_sim_time", "play", "loop", "overlay"),
+]
 
 
 @pytest.fixture

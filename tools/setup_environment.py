@@ -55,7 +55,7 @@ def missing_from_system() -> list[str]:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         missing.append(
             f"ROS 2 wheels for {sys.platform} on {platform.machine()}: they exist for Linux on x86-64 only "
-            "(README.md, 'Supported systems', has other ways)"
+            "(README.md has other ways: 'With ROS 2', 'Without ROS')"
         )
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if shutil.which("g++") is None:

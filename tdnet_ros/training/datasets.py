@@ -8,6 +8,7 @@ frame one second earlier (a slow stream). Both have labels for every frame.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,21 @@ def read_labelled_frames(index: Path, split: str, classes: int) -> list[Labelled
 
 
 class ClipSampler:
-    """Draws random clips of two frames with labels, oldest first; deterministic by seed."""
+    """Draws random clips of two frames with labels, oldest first; deterministic by seed.
 
-    def __init__(self, frames: list[LabelledFrame], augmentation: Augmentation, seed: int) -> None:
+    A drive of n frames is drawn in proportion to n ** ``balance``: at 1 every frame is as likely as any other, at 0
+    every drive is, and a long drive does not decide alone what the network learns.
+    """
+
+    def __init__(
+        self, frames: list[LabelledFrame], augmentation: Augmentation, seed: int, balance: float = 1.0
+    ) -> None:
         self.frames = frames
         self.augmentation = augmentation
         self.random = np.random.default_rng(seed)
+        drives = Counter(frame.sequence for frame in frames)
+        shares = np.array([drives[frame.sequence] ** (balance - 1.0) for frame in frames])
+        self.probabilities = shares / shares.sum()
         # Position of the frame one label earlier in the same drive, or none across a gap.
         self.before = {
             i: i - 1
@@ -91,7 +101,7 @@ class ClipSampler:
         return images, labels
 
     def _clip(self, length: int) -> list[tuple[Pixels, Pixels]]:
-        index = int(self.random.integers(len(self.frames)))
+        index = int(self.random.choice(len(self.frames), p=self.probabilities))
         newest = self.frames[index]
         view = self._view(newest.image.shape[:2])
         lookup = self._photometry()

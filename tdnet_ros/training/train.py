@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.networks.catalog import MobilePath, build_network, network_info
+from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
 from tdnet_ros.networks.tdnet import TDNet
 from tdnet_ros.training.datasets import Augmentation, ClipSampler, LabelledFrame, Pixels, read_labelled_frames
 from tdnet_ros.training.losses import class_weights, cross_entropy
@@ -30,7 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. Times are seconds of training; a stage's learning rate falls to zero over them."""
+    """How a model is trained. Times are CPU seconds; a stage's learning rate falls to zero over them.
+
+    ``drive_balance`` is ClipSampler's. ``start`` names weights of an earlier training: the first stage is then left
+    out and the second one goes on from them.
+    """
 
     model: str = "td2_mnv2"
     seed: int = 1
@@ -43,6 +48,8 @@ class Recipe:
     weight_decay: float = 0.01
     own_path_weight: float = 0.5
     average_decay: float = 0.995
+    drive_balance: float = 0.5
+    start: str = ""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -71,15 +78,17 @@ def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: P
     torch.manual_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
     network = build_network(recipe.model)
-    sampler = ClipSampler(frames, recipe.augmentation, recipe.seed)
+    sampler = ClipSampler(frames, recipe.augmentation, recipe.seed, recipe.drive_balance)
     frequency = np.bincount(np.concatenate([f.labels.ravel() for f in frames]), minlength=256)[:UNLABELLED]
     shares = torch.tensor(frequency[: len(network.info.labels)] / frequency.sum(), dtype=torch.float32)
     weights = class_weights(shares)
     weights = weights / (weights * shares).sum()
-    calibration = _normalise(network, sampler.batch(16, 1)[0][0])
     first = network.subnetwork(0)
-    assert isinstance(first.path, MobilePath)
-    load_folded_mobilenet(first.path.backbone, backbone, calibration)
+    if recipe.start:
+        load_weights(network, read_checkpoint(recipe.start), recipe.model)
+    else:
+        assert isinstance(first.path, MobilePath)
+        load_folded_mobilenet(first.path.backbone, backbone, _normalise(network, sampler.batch(16, 1)[0][0]))
 
     def single_loss() -> Tensor:
         images, labels = sampler.batch(recipe.batch, 1)
@@ -98,7 +107,9 @@ def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: P
         ("single", recipe.single_s, single_loss, 1.0),
         ("stream", recipe.stream_s, stream_loss, recipe.stream_factor),
     ):
-        if stage == "stream":
+        if stage == "single" and recipe.start:
+            continue
+        if stage == "stream" and not recipe.start:
             network.load_state_dict(average.network.state_dict())
             for other in network.subnetworks[1:]:
                 for part in ("path", "encoder", "norm", "head"):
@@ -178,11 +189,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with sequences.csv")
     parser.add_argument("--backbone", type=Path, required=True, help="folded ImageNet MobileNetV2 weights")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--start", default="", help="go on from these weights, with the second stage alone")
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument("--crop", type=int, nargs=2, default=Augmentation.crop, metavar=("H", "W"))
+    parser.add_argument("--drive-balance", type=float, default=Recipe.drive_balance)
     parser.add_argument("--single-s", type=float, default=Recipe.single_s, help="CPU seconds of the first stage")
     parser.add_argument("--stream-s", type=float, default=Recipe.stream_s, help="CPU seconds of the second stage")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = Recipe(single_s=arguments.single_s, stream_s=arguments.stream_s)
+    recipe = Recipe(
+        seed=arguments.seed,
+        batch=arguments.batch,
+        single_s=arguments.single_s,
+        stream_s=arguments.stream_s,
+        augmentation=Augmentation(crop=tuple(arguments.crop)),
+        drive_balance=arguments.drive_balance,
+        start=arguments.start,
+    )
     classes = len(network_info(recipe.model).labels)
     frames = read_labelled_frames(arguments.data / "sequences.csv", "train", classes)
     train(recipe, frames, arguments.backbone, arguments.output)

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,19 @@ Work = Callable[[], object]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    load = machine.require_quiet(options.force, options.patience)
+    watch = machine.Watch(options.force, options.patience)
+    watch.begin()
     description = machine.describe()
-    machine.print_machine(description, load)
+    machine.print_machine(description, watch.load)
     tune_allocator()
     results = {}
     for title, ways in (
         (f"serialised {options.width}x{options.height} rgb8 image to an array of pixels", _inward(options)),
         (f"{options.width}x{options.height} mask to a serialised mono8 image", _outward(options)),
     ):
-        results[title] = _compare(ways, options.rounds)
-        _print(title, results[title])
-    machine.write_json(options.json, {"machine": description, "load": load, "conversions": results})
+        results[title] = watch.measure(partial(_compare, ways, options.rounds))
+        _print(title, results[title]["ways"])
+    machine.write_json(options.json, {"machine": description, "load": watch.load, "conversions": results})
     return 0
 
 
@@ -87,7 +89,7 @@ def _outward(options: argparse.Namespace) -> dict[str, Work]:
     }
 
 
-def _compare(ways: dict[str, Work], rounds: int) -> dict[str, dict[str, Any]]:
+def _compare(ways: dict[str, Work], rounds: int) -> dict[str, Any]:
     """Microseconds by way, and the ratio to the first way's time in the same round: median, p5 and p95."""
     for work in ways.values():
         work()
@@ -98,13 +100,14 @@ def _compare(ways: dict[str, Work], rounds: int) -> dict[str, dict[str, Any]]:
             work()
             times_us[name].append(1e6 * (time.perf_counter() - started))
     first = np.array(next(iter(times_us.values())))
-    return {
+    results = {
         name: {
             **machine.percentiles(values),
             "ratio": [round(float(value), 2) for value in np.percentile(np.array(values) / first, (50, 5, 95))],
         }
         for name, values in times_us.items()
     }
+    return {"ways": results}
 
 
 def _print(title: str, results: dict[str, dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The limits are those of the node alone: the real engine is not judged.
     """
     options = _parse(arguments)
-    load = machine.require_quiet(options.force, options.patience)
+    watch = machine.Watch(options.force, options.patience)
+    watch.begin()
     description = machine.describe()
-    machine.print_machine(description, load)
+    machine.print_machine(description, watch.load)
     blocks = max(1, round(options.seconds / options.block))
     print(
         f"{options.runs} runs, {options.engine} engine: {options.width}x{options.height} rgb8 at {options.rate:g} Hz, "
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{'run':<5}{'way':<18}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}{'arrived':>16}")
     runs = []
     for number in range(1, options.runs + 1):
-        runs.append(_measure(options, blocks))
+        runs.append(watch.measure(partial(_measure, options, blocks)))
         _print_run(number, runs[-1])
     summary = _summary(runs)
     _print_summary(runs)
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "force", "patience")}
     machine.write_json(
         options.json,
-        {"machine": description, "load": load, "settings": settings, "runs": runs, "summary": summary},
+        {"machine": description, "load": watch.load, "settings": settings, "runs": runs, "summary": summary},
     )
     return 0 if summary["holds"] or options.engine != "instant" else machine.MISSED
 
@@ -116,7 +118,6 @@ def _evaluate(traffic: Traffic, engine: str) -> dict[str, Any]:
         "lost_frames": [{"block": image.block, "index": image.index} for image in traffic.missing(_NODE_TOPIC, "mask")],
         "stages": {name: machine.percentiles(values) for name, values in stages.items()},
         "camera_publish": machine.percentiles([image.publish_ms for image in traffic.sent_to(_NODE_TOPIC)]),
-        "foreign_share": round(traffic.foreign_share, 3),
         "holds": None if engine != "instant" else bool(within and account.consistent),
     }
 
@@ -145,8 +146,6 @@ def _print_run(number: int, run: dict[str, Any]) -> None:
         )
         places = ", ".join(f"{frame['block']}/{frame['index']}" for frame in run["lost_frames"])
         print(f"     block/index: {places}")
-    if run["foreign_share"] > machine.BUSY_LIMIT:
-        print(f"     DISTURBED: others used {run['foreign_share']:.0%} of the machine meanwhile")
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -59,31 +59,66 @@ class ProcessorTime:
         return min(1.0, max(0.0, foreign_s / passed_s)) if passed_s > 0 else 0.0
 
 
-def foreign_share() -> float:
-    """Share of the machine, 0 to 1, that others use at the moment: watches for a second."""
-    before = ProcessorTime.now()
-    time.sleep(_WATCH_S)
-    return ProcessorTime.now().foreign_share_since(before)
+class Watch:
+    """Keeps figures that are others' doing out of a benchmark.
 
-
-def require_quiet(force: bool, patience_s: float) -> dict[str, Any]:
-    """What was seen of the machine's load before measuring; ends the program with BUSY when it is too high.
-
-    Waits up to ``patience_s`` for a quiet moment. With ``force`` the load is only reported.
+    A part of the benchmark during which others used too much of the machine is measured again, until patience ends;
+    then the program ends with BUSY. ``force`` takes everything and says so.
     """
-    give_up_s = time.monotonic() + patience_s
-    while (share := foreign_share()) > BUSY_LIMIT and not force:
-        if time.monotonic() > give_up_s:
-            print(
-                f"others use {share:.0%} of this machine, expected at most {BUSY_LIMIT:.0%}: the figures would be "
-                "theirs; measure when it is quiet, or anyway with --force",
-                file=sys.stderr,
-            )
-            raise SystemExit(BUSY)
-    forced = share > BUSY_LIMIT
-    if forced:
-        print(f"FORCED on a busy machine: others use {share:.0%} of it, these figures are not to be quoted\n")
-    return {"foreign_share_before": round(share, 3), "load_average": os.getloadavg(), "forced_on_busy_machine": forced}
+
+    def __init__(self, force: bool, patience_s: float) -> None:
+        self._force = force
+        self._give_up_s = time.monotonic() + patience_s
+        self.load: dict[str, Any] = {"disturbed_parts": 0}
+
+    def begin(self) -> None:
+        """Wait for a quiet moment, describe the load before the start in ``load`` and print it if it is forced."""
+        share = self._wait_until_quiet()
+        forced = share > BUSY_LIMIT
+        self.load |= {
+            "foreign_share_before": round(share, 3),
+            "load_average": os.getloadavg(),
+            "forced_on_busy_machine": forced,
+        }
+        if forced:
+            print(f"FORCED on a busy machine: others use {share:.0%} of it, these figures are not to be quoted\n")
+
+    def measure(self, part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What that part of a benchmark measured when it was undisturbed, with others' share of the machine."""
+        while True:
+            before = ProcessorTime.now()
+            result = part()
+            result["foreign_share"] = share = round(ProcessorTime.now().foreign_share_since(before), 3)
+            if share <= BUSY_LIMIT:
+                return result
+            self.load["disturbed_parts"] += 1
+            if self._force:
+                print(f"DISTURBED: others used {share:.0%} of the machine meanwhile")
+                return result
+            print(f"disturbed, does not count: others used {share:.0%} of the machine", flush=True)
+            if time.monotonic() > self._give_up_s:
+                _end_busy(share)
+            self._wait_until_quiet()
+
+    def _wait_until_quiet(self) -> float:
+        """Others' share of the machine, 0 to 1, over the last second."""
+        while True:
+            before = ProcessorTime.now()
+            time.sleep(_WATCH_S)
+            share = ProcessorTime.now().foreign_share_since(before)
+            if share <= BUSY_LIMIT or self._force:
+                return share
+            if time.monotonic() > self._give_up_s:
+                _end_busy(share)
+
+
+def _end_busy(share: float) -> NoReturn:
+    print(
+        f"others use {share:.0%} of this machine, expected at most {BUSY_LIMIT:.0%}: the figures would be theirs; "
+        "measure when it is quiet, or anyway with --force",
+        file=sys.stderr,
+    )
+    raise SystemExit(BUSY)
 
 
 def describe() -> dict[str, Any]:
@@ -131,7 +166,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine, too, and say so")
     parser.add_argument(
-        "--patience", type=float, default=0.0, metavar="S", help="wait so many seconds for a quiet moment"
+        "--patience", type=float, default=0.0, metavar="S", help="wait, and repeat what was disturbed, for so long"
     )
 
 

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,31 +31,23 @@ _SEED = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    load = machine.require_quiet(options.force, options.patience)
+    watch = machine.Watch(options.force, options.patience)
+    watch.begin()
     description = machine.describe()
-    machine.print_machine(description, load)
+    machine.print_machine(description, watch.load)
     results = []
     for width, height in options.sizes:
         for threads in options.threads:
             segmenter = _segmenter(options, height, threads)
             if segmenter.network.info.subnetworks == 1:
                 raise ConfigurationError(f"model is '{options.model}', expected one that has a window")
-            before = machine.ProcessorTime.now()
-            times = _measure(segmenter, height, width, options.steps)
-            result = _summary(times)
-            result |= {
-                "size": [width, height],
-                "device": segmenter.runtime.describe(),
-                "precision": segmenter.runtime.precision,
-                "foreign_share": round(machine.ProcessorTime.now().foreign_share_since(before), 3),
-            }
-            results.append(result)
-            _print(options.model, result)
+            results.append(watch.measure(partial(_measure, segmenter, height, width, options.steps)))
+            _print(options.model, results[-1])
     machine.write_json(
         options.json,
         {
             "machine": description,
-            "load": load,
+            "load": watch.load,
             "model": options.model,
             "weights": options.weights or "shipped",
             "steps": options.steps,
@@ -90,7 +83,17 @@ def _segmenter(options: argparse.Namespace, height: int, threads: int) -> Segmen
     return Segmenter(options.model, weights, options.device, options.precision, height, threads)
 
 
-def _measure(segmenter: Segmenter, height: int, width: int, steps: int) -> dict[str, dict[str, list[float]]]:
+def _measure(segmenter: Segmenter, height: int, width: int, steps: int) -> dict[str, Any]:
+    """The figures of one size and number of threads."""
+    return {
+        "size": [width, height],
+        "device": segmenter.runtime.describe(),
+        "precision": segmenter.runtime.precision,
+        **_summary(_stage_times(segmenter, height, width, steps)),
+    }
+
+
+def _stage_times(segmenter: Segmenter, height: int, width: int, steps: int) -> dict[str, dict[str, list[float]]]:
     """Milliseconds by kind and stage."""
     rng = np.random.default_rng(_SEED)
     pictures = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_PICTURES)]
@@ -138,8 +141,6 @@ def _print(model: str, result: dict[str, Any]) -> None:
         f"  the window adds {extra[0]:.2f} ms ({extra[1]:.2f} to {extra[2]:.2f}) to the network's step: the whole step "
         f"takes {ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f}) times as long; median (p5 to p95)"
     )
-    if result["foreign_share"] > machine.BUSY_LIMIT:
-        print(f"  DISTURBED: others used {result['foreign_share']:.0%} of the machine meanwhile")
     print()
 
 

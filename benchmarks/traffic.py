@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import ProcessorTime
 from tdnet_ros.evaluation.latency_table import FrameAccount, NodeCounters, account_frames, counters_of
 from tdnet_ros.evaluation.processes import NodeProcess, NodeProcessError, free_domain
 
@@ -37,13 +36,12 @@ class Sent:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The logs of one run. ``arrived_ns`` is by topic and stamp; ``foreign_share`` is others' share of the machine."""
+    """The logs of one run; ``arrived_ns`` is by topic and stamp."""
 
     sent: list[Sent]
     arrived_ns: dict[str, dict[int, int]]
     latencies: list[dict[str, float]]
     diagnostics: list[dict[str, Any]]
-    foreign_share: float
 
     def sent_to(self, topic: str) -> list[Sent]:
         """The images of that topic that count."""
@@ -95,7 +93,6 @@ def run_traffic(
     paths = os.pathsep.join(filter(None, (str(_REPOSITORY), os.environ.get("PYTHONPATH"))))
     domain = {"ROS_DOMAIN_ID": str(free_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "PYTHONPATH": paths}
     everywhere = {**domain, **(environment or {})}
-    before = ProcessorTime.now()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
 
@@ -124,8 +121,7 @@ def run_traffic(
         sent = [Sent(**image) for image in json.loads(sent_log.read_text(encoding="utf-8"))]
         log = json.loads(arrival_log.read_text(encoding="utf-8"))
     arrived_ns = {topic: dict(arrivals) for topic, arrivals in log["arrivals"].items()}
-    foreign_share = ProcessorTime.now().foreign_share_since(before)
-    return Traffic(sent, arrived_ns, log["latencies"], log["diagnostics"], foreign_share)
+    return Traffic(sent, arrived_ns, log["latencies"], log["diagnostics"])
 
 
 def _wait_for(process: NodeProcess, text: str) -> None:

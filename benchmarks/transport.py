@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,10 @@ _WAYS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    load = machine.require_quiet(options.force, options.patience)
+    watch = machine.Watch(options.force, options.patience)
+    watch.begin()
     description = machine.describe()
-    machine.print_machine(description, load)
+    machine.print_machine(description, watch.load)
     print(
         f"{options.runs} runs in turn of {options.seconds:g} s: {options.width}x{options.height} rgb8 at "
         f"{options.rate:g} Hz, best effort, depth 1; milliseconds from the camera's call to the arrival\n"
@@ -41,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = []
     for number in range(1, options.runs + 1):
         for way in _WAYS:
-            runs.append(_measure(options, way))
+            runs.append(watch.measure(partial(_measure, options, way)))
             _print_run(number, runs[-1])
     print("\nmedian (range) over the runs")
     for way in _WAYS:
         mine = [run for run in runs if run["way"] == way]
         shares = [100 * run["share"] for run in mine]
         print(f"  {way:<16}arrived {machine.spread(shares)} %   p95 {machine.spread([run['p95'] for run in mine])} ms")
-    machine.write_json(options.json, {"machine": description, "load": load, "runs": runs})
+    machine.write_json(options.json, {"machine": description, "load": watch.load, "runs": runs})
     return 0
 
 
@@ -82,7 +84,6 @@ def _measure(options: argparse.Namespace, way: str) -> dict[str, Any]:
         "sent": sent,
         "arrived": len(transit_ms),
         "share": round(len(transit_ms) / sent, 5),
-        "foreign_share": round(traffic.foreign_share, 3),
     }
 
 

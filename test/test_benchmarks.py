@@ -28,6 +28,7 @@ def run(tmp_path: Path, name: str, *arguments: str, accept: tuple[int, ...] = (0
     load = content["load"]
     assert ("FORCED on a busy machine" in done.stdout) == load["forced_on_busy_machine"]
     assert 0 <= load["foreign_share_before"] <= 1
+    assert done.stdout.count("DISTURBED") == load["disturbed_parts"]
     return content, done.stdout
 
 
@@ -68,9 +69,9 @@ def test_transport_counts_what_arrives(tmp_path: Path, ros: None) -> None:
 def test_conversion_compares_with_rclpy(tmp_path: Path, ros: None) -> None:
     content, _ = run(tmp_path, "conversion", "--rounds", "3", "--width", "64", "--height", "48")
     inward, outward = content["conversions"].values()
-    assert len(inward) >= 3 and len(outward) == 4
+    assert len(inward["ways"]) >= 3 and len(outward["ways"]) == 4
     for ways in (inward, outward):
-        results = list(ways.values())
+        results = list(ways["ways"].values())
         assert results[0]["ratio"] == [1.0, 1.0, 1.0]
         assert all(result["p50"] > 0 for result in results)
 
@@ -89,7 +90,7 @@ def test_step_measures_every_stage_with_and_without_the_window(tmp_path: Path) -
 
 def test_a_busy_machine_is_refused() -> None:
     """A quarter of the cores is kept busy by somebody else while the benchmark looks."""
-    look = "from benchmarks import machine; machine.require_quiet(force=False, patience_s=0)"
+    look = "from benchmarks import machine; machine.Watch(False, 0).begin()"
     burn = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(burn) for _ in range(1 + (os.cpu_count() or 1) // 4)]
     try:

@@ -228,3 +228,9 @@ def test_clipping_keeps_what_lies_ahead() -> None:
     assert len(clipped) == 4
     assert clipped[:, 2].min() == pytest.approx(1.0)
     assert len(clip_near(polygon - [0, 0, 9], 1.0)) == 0
+
+
+def test_branch_that_passes_the_lens_hides_nothing() -> None:
+    """Frame 60 of this street once was a blur of leaves from edge to edge."""
+    labels = Street(seed=3, height=90, width=120).render(60).labels
+    assert len(np.unique(labels)) > 4

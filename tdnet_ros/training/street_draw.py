@@ -29,6 +29,8 @@ from tdnet_ros.training.street_ground import (
 #: Slot of all ground in maps of identities: one plane, whatever lies on it.
 GROUND_SLOT = 1
 _FIRST_FACE = len(MATERIALS)
+#: A mask nearer than this, a branch that passes the lens, would hide the whole picture for a frame.
+_CLEAR_M = 2.0
 _SMALL_PX = 8
 _BAND_ROWS = 24
 _CORNERS: Floats = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
@@ -130,7 +132,8 @@ class _Brush:
     def __init__(self, shape: tuple[int, int], faces: Faces, planes: Floats, outlines: Floats, atlas: Atlas) -> None:
         self.surfaces, self.skins = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
         self._planes, self._outlines, self._atlas = planes, outlines, atlas
-        self._ahead = outlines[..., 2].min(1) >= NEAR_M
+        nearest = outlines[..., 2].min(1)
+        self._ahead, self._clear = nearest >= NEAR_M, nearest >= _CLEAR_M
         safe = np.where(self._ahead[:, None, None], outlines, 1.0)
         self._fixed = fixed_point(safe)
         pixels = safe[..., :2] / safe[..., 2:]
@@ -147,9 +150,9 @@ class _Brush:
         seen, labelled = self._atlas.visible[sprite], self._atlas.region[sprite]
         (left, top), (right, bottom) = self._low[face].tolist(), self._high[face].tolist()
         # Masks of a few pixels say nothing that an outline would not.
-        if seen is None or bottom - top < _SMALL_PX:
+        if seen is None or (self._clear[face] and bottom - top < _SMALL_PX):
             self._fill(face, (self.surfaces, self.skins))
-        elif self._ahead[face] and right > left and bottom > top:
+        elif self._clear[face] and right > left and bottom > top:
             box = left, top, right, bottom
             mask = self._warped(seen[self._levels[face]], face, box)
             self.skins[top:bottom, left:right][mask] = face + _FIRST_FACE

@@ -232,5 +232,5 @@ def test_clipping_keeps_what_lies_ahead() -> None:
 
 def test_branch_that_passes_the_lens_hides_nothing() -> None:
     """Frame 60 of this street once was a blur of leaves from edge to edge."""
-    labels = Street(seed=3, height=90, width=120).render(60).labels
+    labels = Street(seed=3).render(60).labels
     assert len(np.unique(labels)) > 4

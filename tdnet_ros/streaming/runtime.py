@@ -104,7 +104,8 @@ class Preprocessor:
         if self._input.shape != (*size, 3):
             self._input = torch.empty((*size, 3), dtype=self._runtime.dtype, device=self._runtime.device)
         self._input.copy_(rgb).mul_(self._gain).add_(self._offset)
-        return self._input.permute(2, 0, 1)[None]
+        # The new axis comes before the permutation: torch then sees that the layout is channels-last, the fast one.
+        return self._input[None].permute(0, 3, 1, 2)
 
     def _staged(self, shape: tuple[int, ...]) -> Tensor:
         if self._staging.shape != shape:

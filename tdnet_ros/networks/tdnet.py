@@ -113,7 +113,7 @@ class TDNet(nn.Module):
         """Normalised image (B, 3, H, W) -> scores (B, classes, H/stride, W/stride) and the next state.
 
         Until every other sub-network has an entry the frame is segmented by its own path alone. Raises StateError
-        when the state belongs to another batch or size, or when there is no such sub-network.
+        when the state belongs to another network, batch or size, or when there is no such sub-network.
         """
         encoded = self.encode(image, subnetwork)
         feature = self.recompose(encoded, state, subnetwork)
@@ -122,7 +122,7 @@ class TDNet(nn.Module):
 
     def encode(self, image: Tensor, subnetwork: int) -> Encoded:
         """Normalised image (B, 3, H, W) -> what one sub-network alone makes of it."""
-        self._check(image, subnetwork)
+        self._check_image(image, subnetwork)
         network = self.subnetwork(subnetwork)
         z, details = network.path(image)
         # Keys are only ever asked for on the window's grid. Every layer of the encoder is 1x1, so subsampling its
@@ -133,12 +133,10 @@ class TDNet(nn.Module):
     def recompose(self, encoded: Encoded, state: TDNetState, subnetwork: int) -> Tensor:
         """The frame's own value plus what the window propagates to it: (B, d_v, h, w).
 
-        Without the whole window it is the own value alone, as the official code does on its first frames.
+        Without the whole window it is the own value alone, as the official code does on its first frames. Raises
+        StateError when the state belongs to another network, batch or size.
         """
-        if state.grid not in (None, encoded.grid):
-            raise StateError(
-                f"state is of (batch, h, w) {state.grid}, this image gives {encoded.grid}: start from initial_state()"
-            )
+        self._check_state(state, encoded)
         if not self.is_warm(state, subnetwork):
             return encoded.value
         propagation = self.subnetwork(subnetwork).propagation
@@ -169,7 +167,7 @@ class TDNet(nn.Module):
         """Whether a step of this sub-network from this state has its whole window."""
         return len(state.window(subnetwork)) == len(self.subnetworks) - 1 > 0
 
-    def _check(self, image: Tensor, subnetwork: int) -> None:
+    def _check_image(self, image: Tensor, subnetwork: int) -> None:
         if not 0 <= subnetwork < len(self.subnetworks):
             raise StateError(f"subnetwork is {subnetwork}, expected 0..{len(self.subnetworks) - 1}")
         if image.dim() != 4 or image.shape[1] != 3:
@@ -178,3 +176,14 @@ class TDNet(nn.Module):
             raise StateError(
                 f"image is {image.shape[3]}x{image.shape[2]}, expected at least {self.info.minimum_size} px per side"
             )
+
+    def _check_state(self, state: TDNetState, encoded: Encoded) -> None:
+        if len(state.slots) != len(self.subnetworks):
+            raise StateError(f"state has {len(state.slots)} slots, this network {len(self.subnetworks)} sub-networks")
+        if state.grid not in (None, encoded.grid):
+            raise StateError(
+                f"state is of (batch, h, w) {state.grid}, this image gives {encoded.grid}: start from initial_state()"
+            )
+        channels = {entry.value.shape[2] for entry in state.slots if entry is not None}
+        if channels - {encoded.value.shape[1]}:
+            raise StateError(f"state has values of {channels} channels, this network of {encoded.value.shape[1]}")

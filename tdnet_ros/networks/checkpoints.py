@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -70,11 +73,10 @@ def read_checkpoint(source: Path | str | Mapping[str, Any]) -> Checkpoint:
             with safe_open(path, framework="pt") as file:
                 weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return Checkpoint(weights, dict(file.metadata() or {}), str(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise CheckpointError(f"weights is '{path}', which cannot be read: {_first_line(error)}") from error
-    except Exception as error:  # torch raises pickle.UnpicklingError and, on hostile files, nearly anything
-        raise CheckpointError(f"weights is '{path}', which is not a weight file: {_first_line(error)}") from error
+        with _numpy_numbers_allowed():
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on truncated and hostile files torch raises nearly anything
+        raise CheckpointError(f"weights is '{path}', which cannot be read: {_reason(error)}") from error
     return Checkpoint(_unwrap(content, str(path)), {}, str(path))
 
 
@@ -114,6 +116,9 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
             f"weights '{checkpoint.origin}' do not fit model '{name}' ({'; '.join(parts)}); "
             f"the file looks like {_looks_like(checkpoint)}"
         )
+    broken = next((key for key in expected if key in weights and not torch.isfinite(weights[key]).all()), None)
+    if broken is not None:
+        raise CheckpointError(f"weights '{checkpoint.origin}': {broken} holds numbers that are not finite")
     network.load_state_dict({key: weights.get(key, value) for key, value in expected.items()})
 
 
@@ -155,8 +160,14 @@ def _rename(key: str) -> str:
 def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("model_state"), Mapping):
         content = content["model_state"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"weights '{origin}' hold {type(content).__name__}, expected a dict of tensors by key")
+    misfit = None if content else f"an empty {type(content).__name__}"
+    if not isinstance(content, Mapping):
+        misfit = f"a {type(content).__name__}"
+    else:
+        others = ((key, value) for key, value in content.items() if not isinstance(value, Tensor))
+        misfit = next((f"{type(value).__name__} at key '{key}'" for key, value in others), misfit)
+    if misfit is not None:
+        raise CheckpointError(f"weights '{origin}' hold {misfit}, expected a dict of tensors by key")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
@@ -175,6 +186,25 @@ def _looks_like(checkpoint: Checkpoint) -> str:
     return "none of our models"
 
 
-def _first_line(error: BaseException) -> str:
+def _numpy_numbers_allowed() -> AbstractContextManager[None]:
+    """Lets a torch file hold numpy's numbers: the official training saves its best score as it comes.
+
+    Numpy 1 and 2 name the function that makes them differently; torch before 2.7 cannot be told of two names, and
+    such a file is refused.
+    """
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 7):
+        return nullcontext()
+    make = np.float64().__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    allowed: list[Any] = [np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64))]
+    allowed += [(make, name) for name in names]
+    return torch.serialization.safe_globals(allowed)
+
+
+def _reason(error: Exception) -> str:
     text = str(error).strip()
+    if found := re.search(r"Unsupported global: GLOBAL (\S+)", text):
+        return f"it calls {found[1]}, expected tensors alone"
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text says how to run the file's code
+        return "it is not a torch file"
     return text.splitlines()[0][:200] if text else type(error).__name__

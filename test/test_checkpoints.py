@@ -1,0 +1,205 @@
+"""Weight files: what loads, and what is said of those that don't."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tdnet_ros.errors import CheckpointError, ConfigurationError
+from tdnet_ros.networks import build_network, load_network
+from tdnet_ros.networks.checkpoints import read_checkpoint, rename_official, save_checkpoint
+
+MODEL = "td2_mnv2"
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    torch.manual_seed(3)
+    return dict(build_network(MODEL).state_dict())
+
+
+def _scores(source: Path | dict[str, Tensor]) -> Tensor:
+    network = load_network(MODEL, weights=source)
+    with torch.inference_mode():
+        return network.advance(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64), network.initial_state(), 1)[0]
+
+
+def test_unknown_model_names_the_catalog() -> None:
+    with pytest.raises(ConfigurationError, match=r"model is 'td5', expected one of .*'td2_mnv2', 'td4_psp18'"):
+        load_network("td5")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pkl', expected an existing weight file"):
+        load_network(MODEL, weights=tmp_path / "none.pkl")
+
+
+def test_folder_is_not_a_weight_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected an existing weight file"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pkl"])
+def test_truncated_file(tmp_path: Path, weights: dict[str, Tensor], suffix: str) -> None:
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".safetensors":
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=f"cut{suffix}'"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pkl", ".pth"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<!DOCTYPE html><html>Quota exceeded</html>", bytes(range(256)) * 20],
+    ids=["empty", "html", "noise"],
+)
+def test_file_of_another_kind(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"download{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"download{suffix}'"):
+        read_checkpoint(path)
+
+
+class _Hostile:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("container", ["torch", "pickle"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, container: str) -> None:
+    path, trace = tmp_path / "hostile.pkl", tmp_path / "trace"
+    if container == "torch":
+        torch.save({"weight": _Hostile(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"weight": _Hostile(trace)}))
+    with pytest.raises(CheckpointError, match=r"hostile\.pkl'") as caught:
+        read_checkpoint(path)
+    assert not trace.exists()
+    assert "expected tensors alone" in str(caught.value) or container == "pickle"
+    assert "trust" not in str(caught.value), "the message must not suggest to load it all the same"
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "as torch 1.5 and older write"])
+def test_training_file_with_numpy_numbers(tmp_path: Path, weights: dict[str, Tensor], zipped: bool) -> None:
+    """The official training code saves the best score as it comes from numpy."""
+    path = tmp_path / "best_model.pkl"
+    content = {"epoch": 9, "model_state": weights, "best_iou": np.float64(0.5)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(path).weights.keys() == weights.keys()
+    if not zipped:  # numpy 1 wrote another name, which numpy 2 still reads
+        names = b"numpy._core.multiarray", b"numpy.core.multiarray"
+        path.write_bytes(path.read_bytes().replace(*names))
+        assert read_checkpoint(path).weights.keys() == weights.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "an empty dict"),
+        ([torch.zeros(2)], "a list"),
+        ({"epoch": 3, "weight": torch.zeros(2)}, "int at key 'epoch'"),
+        ({"model_state": {"weight": "text"}}, "str at key 'weight'"),
+    ],
+)
+def test_content_that_is_not_a_state_dict(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / "odd.pkl"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=f"odd.pkl' hold {message}, expected a dict of tensors by key"):
+        read_checkpoint(path)
+
+
+def test_weights_of_another_model(weights: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_network("td4_psp18", weights=weights)
+    message = str(caught.value)
+    assert "do not fit model 'td4_psp18'" in message
+    assert "missing, first: subnetworks.0.path.backbone.layer1.0.conv1.conv.weight" in message
+    assert "unexpected, first: subnetworks.0.path.backbone.blocks." in message
+    assert "mis-shaped, first: subnetworks.0.path.backbone.stem.conv.weight (32, 3, 3, 3) instead of" in message
+    assert "looks like a two-path network such as 'td2_mnv2'" in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "model"),
+    [
+        ([f"pretrained{path}.conv1.weight" for path in (1, 2, 3, 4)], "'td4_psp18'"),
+        ([f"pretrained{path}.conv1.0.weight" for path in (1, 2)], "'td2_psp50'"),
+        (["pretrained.conv1.0.weight", "head.conv5.0.conv1.0.weight"], "a single-frame PSPNet"),
+        (["encoder.weight"], "none of our models"),
+    ],
+)
+def test_what_a_misfit_looks_like(keys: list[str], model: str) -> None:
+    with pytest.raises(CheckpointError, match=f"the file looks like {model}"):
+        load_network(MODEL, weights={key: torch.zeros(1) for key in keys})
+
+
+def test_one_bad_key_is_named(weights: dict[str, Tensor]) -> None:
+    key = "subnetworks.1.head.classifier.bias"
+    short = {k: v for k, v in weights.items() if k != key}
+    with pytest.raises(CheckpointError, match=rf"\(1 missing, first: {key}\)"):
+        load_network(MODEL, weights=short)
+    with pytest.raises(CheckpointError, match=r"\(1 unexpected, first: extra\)"):
+        load_network(MODEL, weights=weights | {"extra": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=rf"\(1 mis-shaped, first: {key} \(19,\) instead of \(11,\)\)"):
+        load_network(MODEL, weights=short | {key: torch.zeros(19)})
+    broken = weights[key].clone()
+    broken[4] = torch.nan
+    with pytest.raises(CheckpointError, match=f"{key} holds numbers that are not finite"):
+        load_network(MODEL, weights=short | {key: broken})
+
+
+def test_state_dict_loads_as_it_is_and_is_not_changed(weights: dict[str, Tensor]) -> None:
+    before = {key: value.clone() for key, value in weights.items()}
+    scores = _scores(weights)
+    assert all(torch.equal(weights[key], value) for key, value in before.items())
+    prefixed = {f"module.{key}": value for key, value in weights.items()}
+    assert torch.equal(_scores({"model_state": prefixed}), scores)  # type: ignore[dict-item]
+
+
+def test_safetensors_round_trip_in_half_precision_with_metadata(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "light.safetensors"
+    metadata = {"model": MODEL, "recipe": json.dumps({"steps": 3})}
+    save_checkpoint(path, weights, metadata)
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.metadata == metadata
+    assert all(value.dtype == torch.float16 for value in checkpoint.weights.values())
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    assert torch.equal(_scores(path), _scores(halves))
+    torch.testing.assert_close(_scores(path), _scores(weights), atol=1e-2, rtol=1e-2)
+
+
+def test_a_misfit_with_metadata_looks_like_what_it_says(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "other.safetensors"
+    save_checkpoint(path, {"weight": torch.zeros(1)}, {"model": "td9_other"})
+    with pytest.raises(CheckpointError, match="looks like 'td9_other'"):
+        load_network(MODEL, weights=path)
+
+
+def test_save_wants_the_model_named(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match="expected 'model' among them"):
+        save_checkpoint(tmp_path / "nameless.safetensors", weights, {"recipe": "none"})
+
+
+def test_a_bias_in_front_of_a_batch_norm_moves_into_its_mean() -> None:
+    torch.manual_seed(1)
+    x, bias, mean = torch.randn(2, 64, 3, 3), torch.randn(64), torch.randn(64)
+    renamed = rename_official({"enc1.w_ks.0.conv.bias": bias, "enc1.w_ks.0.bn.running_mean": mean})
+    assert list(renamed) == ["subnetworks.0.encoder.key.0.norm.running_mean"]
+    moved = renamed["subnetworks.0.encoder.key.0.norm.running_mean"]
+    ones = torch.ones(64)
+    expected = torch.nn.functional.batch_norm(x + bias[:, None, None], mean, ones)
+    torch.testing.assert_close(torch.nn.functional.batch_norm(x, moved, ones), expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tdnet_ros.errors import CheckpointError, ConfigurationError, ImageError, StaleFrame
 from tdnet_ros.streaming import ContinuityLimits, SegmentationStream, Segmenter
@@ -143,6 +144,12 @@ def test_pixels_reach_the_network_normalised(
     expected = (resized / 255.0 - 0.5) / 0.5
     assert got.shape == (1, 3, *size)
     np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), expected, atol=1.1 / 127.5)
+
+
+def test_networks_input_is_seen_as_channels_last(segmenter: Segmenter) -> None:
+    """The layout of the fast kernels; a picture in another layout would be copied at the first convolution."""
+    got = Preprocessor(segmenter.network.info, segmenter.runtime)(Frame(picture(5)), (90, 120))
+    assert torch.empty_like(got).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,14 @@ from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.networks.layers import ConvNorm
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.streaming import Segmenter
-from tdnet_ros.training.datasets import Augmentation, ClipSampler, LabelledFrame, read_labelled_frames
-from tdnet_ros.training.losses import class_weights, cross_entropy
+from tdnet_ros.training.datasets import (
+    Augmentation,
+    ClipSampler,
+    LabelledFrame,
+    class_shares,
+    read_labelled_frames,
+)
+from tdnet_ros.training.losses import class_weights, correct_prior, cross_entropy
 from tdnet_ros.training.pretrained import load_folded_mobilenet
 from tdnet_ros.training.train import Recipe, train
 
@@ -70,6 +76,22 @@ def test_rare_classes_weigh_more() -> None:
     weights = class_weights(torch.tensor([0.5, 0.01]))
     assert weights[1] > weights[0] > 0
     assert weights[0] == pytest.approx(1 / np.log(1.6))
+
+
+def test_shares_are_those_of_the_labelled_pixels() -> None:
+    labels = np.array([[0, 0, 1, UNLABELLED]], np.uint8)
+    frame = LabelledFrame(np.zeros((1, 4, 3), np.uint8), labels, "a", 0, 0.0)
+    assert class_shares([frame, frame], 3) == pytest.approx([2 / 3, 1 / 3, 0])
+
+
+def test_correcting_the_prior_undoes_the_weights_of_the_loss() -> None:
+    weights = torch.tensor([1.0, 4.0])
+    state = {"subnetworks.0.head.classifier.bias": torch.zeros(2), "other.bias": torch.ones(2)}
+    corrected = correct_prior(state, weights, 1.0)
+    odds = torch.softmax(corrected["subnetworks.0.head.classifier.bias"], 0) * weights
+    assert odds[0] == pytest.approx(float(odds[1]))
+    assert torch.equal(corrected["other.bias"], state["other.bias"])
+    assert torch.equal(correct_prior(state, weights, 0.0)["subnetworks.0.head.classifier.bias"], torch.zeros(2))
 
 
 def folded_weights(seed: int) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,13 @@ def read_labelled_frames(index: Path, split: str, classes: int) -> list[Labelled
     if not frames:
         raise SourceError(f"{index}: no frame of split '{split}'")
     return frames
+
+
+def class_shares(frames: Sequence[LabelledFrame], classes: int) -> npt.NDArray[np.float64]:
+    """Share of each class in the labelled pixels of the frames: (classes,), sums to one."""
+    counts = sum(np.bincount(frame.labels.ravel(), minlength=UNLABELLED + 1) for frame in frames)
+    labelled = np.asarray(counts, np.float64)[:classes]
+    return np.asarray(labelled / labelled.sum(), np.float64)
 
 
 class ClipSampler:

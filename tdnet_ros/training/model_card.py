@@ -20,7 +20,8 @@ from tdnet_ros import __version__
 from tdnet_ros.networks import network_info
 from tdnet_ros.networks.checkpoints import save_checkpoint
 from tdnet_ros.streaming import Segmenter
-from tdnet_ros.training.datasets import read_labelled_frames
+from tdnet_ros.training.datasets import class_shares, read_labelled_frames
+from tdnet_ros.training.losses import class_weights, correct_prior
 from tdnet_ros.training.score import score
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ frame under a small camera motion, or after the frame labelled one second before
 exponential moving average of the last stage. No frame of val or test was trained on, and no checkpoint was picked by
 them; but where there is more than one training, the scores of the one before had been seen when it was planned.
 
+The loss weighs classes by 1 / ln(1.10 + share). {prior_correction} x ln(weight) was taken off the classifiers' biases
+afterwards, a strength that frames of train and val agreed on.
+
 AdamW, {backbone_rate} (backbone) and {head_rate} (rest), times {stream_factor} on clips, polynomial decay in each
 stage. tdnet_ros {version}:
 
@@ -61,7 +65,8 @@ stage. tdnet_ros {version}:
     python -m tdnet_ros.training.train --data CAMVID --backbone mobilenetv2_1.0_imagenet_bnfolded_fp16.pth \\
         --output FIRST {first_options}
 {more_commands}
-    python -m tdnet_ros.training.model_card --training {folders} --data CAMVID --output tdnet_ros/weights
+    python -m tdnet_ros.training.model_card --training {folders} --data CAMVID --output tdnet_ros/weights \\
+        --prior-correction {prior_correction}
 
 A training that ends by CPU time takes another number of steps on another machine, so the numbers below are of this
 file, not of the recipe.
@@ -78,10 +83,11 @@ The val clip and half of the train frames are of one drive, so val is optimistic
 """
 
 
-def publish(trainings: Sequence[Path], data: Path, output: Path) -> Path:
+def publish(trainings: Sequence[Path], data: Path, output: Path, prior_correction: float) -> Path:
     """Write ``MODEL.safetensors`` and ``MODEL.md`` to the output folder; the path of the weights.
 
-    ``trainings`` are the folders of the trainings in the order in which they went on from each other.
+    ``trainings`` are the folders of the trainings in the order in which they went on from each other,
+    ``prior_correction`` is the strength of ``losses.correct_prior``.
     """
     records = [json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in trainings]
     model = records[0]["recipe"]["model"]
@@ -89,6 +95,8 @@ def publish(trainings: Sequence[Path], data: Path, output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     weights = output / f"{model}.safetensors"
     state = torch.load(trainings[-1] / "model.pth", map_location="cpu", weights_only=True)
+    shares = class_shares(read_labelled_frames(data / "sequences.csv", "train", len(info.labels)), len(info.labels))
+    state = correct_prior(state, class_weights(torch.from_numpy(shares)), prior_correction)
     metadata = {
         "model": model,
         "labels": info.labels.name,
@@ -101,6 +109,7 @@ def publish(trainings: Sequence[Path], data: Path, output: Path) -> Path:
     save_checkpoint(weights, state, metadata)
     card = _CARD.format(
         **_facts(records, model),
+        prior_correction=prior_correction,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         header="mIoU | " + " | ".join(info.labels.names),
         rule="---|" * (len(info.labels) + 1),
@@ -175,9 +184,10 @@ def main() -> None:
     parser.add_argument("--training", type=Path, nargs="+", required=True, help="output folders of the trainings")
     parser.add_argument("--data", type=Path, required=True, help="folder with sequences.csv")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--prior-correction", type=float, default=0.0, help="how far class weights are undone, 0 to 1")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    publish(arguments.training, arguments.data, arguments.output)
+    publish(arguments.training, arguments.data, arguments.output, arguments.prior_correction)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.networks.catalog import MobilePath, build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
 from tdnet_ros.networks.tdnet import TDNet
-from tdnet_ros.training.datasets import Augmentation, ClipSampler, LabelledFrame, Pixels, read_labelled_frames
+from tdnet_ros.training.datasets import (
+    Augmentation,
+    ClipSampler,
+    LabelledFrame,
+    Pixels,
+    class_shares,
+    read_labelled_frames,
+)
 from tdnet_ros.training.losses import class_weights, cross_entropy
 from tdnet_ros.training.pretrained import load_folded_mobilenet
 
@@ -79,8 +84,7 @@ def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: P
     output.mkdir(parents=True, exist_ok=True)
     network = build_network(recipe.model)
     sampler = ClipSampler(frames, recipe.augmentation, recipe.seed, recipe.drive_balance)
-    frequency = np.bincount(np.concatenate([f.labels.ravel() for f in frames]), minlength=256)[:UNLABELLED]
-    shares = torch.tensor(frequency[: len(network.info.labels)] / frequency.sum(), dtype=torch.float32)
+    shares = torch.tensor(class_shares(frames, len(network.info.labels)), dtype=torch.float32)
     weights = class_weights(shares)
     weights = weights / (weights * shares).sum()
     first = network.subnetwork(0)

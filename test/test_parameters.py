@@ -10,11 +10,11 @@ import yaml
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
-from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.parameter import Parameter
 
-from tdnet_ros.errors import ConfigurationError  # noqa: E402
-from tdnet_ros.node.parameters import SegmentationParameters  # noqa: E402
-from tdnet_ros.node.settings import changed, checked, describe  # noqa: E402
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.node.parameters import SegmentationParameters
+from tdnet_ros.node.settings import changed, checked, describe
 
 CONFIG = Path(__file__).resolve().parents[1] / "config" / "segmentation.yaml"
 
@@ -50,7 +50,8 @@ def test_value_out_of_range_is_named(changes: dict[str, object], message: str) -
 
 def test_a_working_node_takes_live_changes_only() -> None:
     parameters = SegmentationParameters()
-    after = changed(parameters, [Parameter("max_gap_s", value=1.0), Parameter("use_sim_time", value=True)], working=True)
+    update = [Parameter("max_gap_s", value=1.0), Parameter("use_sim_time", value=True)]
+    after = changed(parameters, update, working=True)
     assert after == replace(parameters, max_gap_s=1.0)
     model = [Parameter("model", value="td4_psp18")]
     with pytest.raises(ConfigurationError, match="'model' is fixed while the node is configured"):

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.conversion", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=300, help="in each of which every way has its turn")
+    parser.add_argument("--rounds", type=int, default=100, help="in each of which every way has its turn")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=720)
     machine.add_common_arguments(parser)

@@ -34,7 +34,7 @@ class SegmentationParameters:
     )
     threads: int = setting(0, "CPU threads for the network; 0: one per core.", 0, 256)
     autostart: bool = setting(True, "Configure and activate at start; false leaves that to a lifecycle manager.")
-    max_gap_s: float = setting(2.0, "A longer gap between stamps, in s, empties the window.", 0.001, 3600.0, live=True)
+    max_gap_s: float = setting(0.9, "A longer gap between stamps, in s, empties the window.", 0.001, 3600.0, live=True)
     max_back_s: float = setting(
         0.5,
         "Stamps that go back by more than this, in s, empty the window; smaller steps drop the frame.",

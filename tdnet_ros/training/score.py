@@ -1,4 +1,4 @@
-"""Scores a model on the labelled frames of one split, as a stream and frame by frame.
+"""Scores a model on the labelled frames of one split, as a stream, frame by frame, and with the window kept.
 
 ``python -m tdnet_ros.training.score --data FOLDER --split val`` prints mIoU and IoU by class.
 """
@@ -17,13 +17,19 @@ from tdnet_ros.training.datasets import LabelledFrame, read_labelled_frames
 from tdnet_ros.video.frame import Frame
 
 
-def score(segmenter: Segmenter, frames: Iterable[LabelledFrame], keep_window: bool) -> ConfusionMatrix:
-    """Segment the frames in order; without ``keep_window`` every frame begins a stream of its own."""
+#: When the window is emptied: as the node does it by default, before every frame, never.
+MODES = {
+    "as a stream": ContinuityLimits(),
+    "frame by frame": ContinuityLimits(max_gap_s=1e-9),
+    "window kept over any gap": ContinuityLimits(max_gap_s=1e9),
+}
+
+
+def score(segmenter: Segmenter, frames: Iterable[LabelledFrame], limits: ContinuityLimits) -> ConfusionMatrix:
+    """Segment the frames of one drive in order, as a stream with these limits."""
     matrix = ConfusionMatrix(len(segmenter.labels))
-    stream = segmenter.stream(ContinuityLimits(max_gap_s=10.0))
+    stream = segmenter.stream(limits)
     for labelled in frames:
-        if not keep_window:
-            stream.reset("each frame by itself")
         frame = Frame(labelled.image, round(labelled.timestamp_s * 1e9), source=labelled.sequence)
         matrix.add(labelled.labels, stream.step(frame).mask)
     return matrix
@@ -46,11 +52,11 @@ def main() -> int:
         return 1
     names = segmenter.labels.names
     sys.stdout.write(f"{len(frames)} frames of '{arguments.split}', mIoU and IoU in %\n")
-    sys.stdout.write(" " * 16 + "   mIoU " + " ".join(f"{name[:8]:>8}" for name in names) + "\n")
-    for title, keep_window in (("as a stream", True), ("frame by frame", False)):
-        matrix = score(segmenter, frames, keep_window)
+    sys.stdout.write(" " * 24 + "   mIoU " + " ".join(f"{name[:8]:>8}" for name in names) + "\n")
+    for title, limits in MODES.items():
+        matrix = score(segmenter, frames, limits)
         values = " ".join(f"{100 * value:8.1f}" for value in matrix.iou())
-        sys.stdout.write(f"{title:<16}{100 * matrix.miou():7.2f} {values}\n")
+        sys.stdout.write(f"{title:<24}{100 * matrix.miou():7.2f} {values}\n")
     return 0
 
 

@@ -16,7 +16,6 @@ from tdnet_ros.streaming import DEFAULT_MODEL, ContinuityLimits, Segmenter
 from tdnet_ros.training.datasets import LabelledFrame, read_labelled_frames
 from tdnet_ros.video.frame import Frame
 
-
 #: When the window is emptied: as the node does it by default, before every frame, never.
 MODES = {
     "as a stream": ContinuityLimits(),

@@ -88,7 +88,7 @@ TDNETS = {
         stride=4,
         input_size=(360, 480),
         align_corners=False,
-        summary="the light one: two MobileNetV2 paths, real time on two CPU cores",
+        summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs",
     ),
 }
 

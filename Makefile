@@ -1,6 +1,7 @@
 # make demo             segments a short clip that the package renders itself, through real ROS 2 processes
 # make demo VIDEO=FILE  segments a video of yours
 # make test             runs the test suite; PYTEST_ARGS="-k name" for a part of it
+# make benchmark        measures on a quiet machine; BENCHMARK_ARGS="--patience 600" waits for one
 # make lint             ruff, mypy on the core, codespell
 # make clean            removes everything that these commands have made
 #
@@ -18,7 +19,7 @@ endif
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 unexport ROS_DISTRO ROS_PYTHON_VERSION ROS_VERSION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo test lint environment colcon-environment clean
+.PHONY: demo test benchmark lint environment colcon-environment clean
 .DELETE_ON_ERROR:
 
 demo: environment
@@ -26,6 +27,9 @@ demo: environment
 
 test: environment
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+benchmark: environment
+	@for name in face transport conversion step; do $(BIN)/python -m benchmarks.$$name $(BENCHMARK_ARGS) || exit; done
 
 lint: environment
 	$(BIN)/ruff check

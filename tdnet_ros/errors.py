@@ -33,3 +33,7 @@ class SourceError(TdnetRosError):
 
 class StateError(TdnetRosError):
     """A network was given a state of another batch, size or sub-network count than the picture calls for."""
+
+
+class TrainingError(TdnetRosError):
+    """A training cannot go on: the loss is not finite, or a checkpoint cannot be written or read."""

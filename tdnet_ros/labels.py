@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from tdnet_ros.errors import ConfigurationError
 
@@ -26,6 +28,17 @@ class LabelSet:
             raise ConfigurationError(
                 f"label set '{self.name}' has {len(self.names)} names and {len(self.colours)} colours"
             )
+        if not 0 < len(self.names) <= UNLABELLED:
+            raise ConfigurationError(
+                f"label set '{self.name}' has {len(self.names)} classes, expected 1 to {UNLABELLED}"
+            )
+        if doubled := [name for name in self.names if self.names.count(name) > 1]:
+            raise ConfigurationError(f"label set '{self.name}' names '{doubled[0]}' more than once")
+        for name, colour in zip(self.names, self.colours, strict=True):
+            if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+                raise ConfigurationError(
+                    f"label set '{self.name}': colour of '{name}' is {colour}, expected red, green and blue, 0 to 255"
+                )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,6 +96,31 @@ def label_set(name: str) -> LabelSet:
     if name not in LABEL_SETS:
         raise ConfigurationError(f"label set is '{name}', expected one of {sorted(LABEL_SETS)}")
     return LABEL_SETS[name]
+
+
+def read_label_set(text: str) -> LabelSet:
+    """A label set by its name, or from a YAML file with ``classes``: RGB colour by name, in the order of the ids.
+
+    ``name`` in the file names the set, else the file's own name does. Raises ConfigurationError for what is neither.
+    """
+    path = Path(text)
+    if path.suffix not in (".yaml", ".yml"):
+        if text not in LABEL_SETS:
+            raise ConfigurationError(f"label set is '{text}', expected a YAML file or one of {sorted(LABEL_SETS)}")
+        return LABEL_SETS[text]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"label set is '{path}', which cannot be read: {error}") from error
+    classes = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(classes, dict):
+        raise ConfigurationError(f"{path}: expected 'classes' with an RGB colour [r, g, b] by class name")
+    colours = []
+    for name, colour in classes.items():
+        if not isinstance(colour, list) or not all(isinstance(value, int) for value in colour):
+            raise ConfigurationError(f"{path}: colour of '{name}' is {colour!r}, expected [r, g, b], 0 to 255")
+        colours.append(tuple(colour))
+    return LabelSet(str(content.get("name", path.stem)), tuple(map(str, classes)), tuple(colours))
 
 
 def colourise(mask: npt.NDArray[np.uint8], labels: LabelSet) -> npt.NDArray[np.uint8]:

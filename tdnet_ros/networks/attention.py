@@ -5,9 +5,11 @@ Shapes: N positions of a cached entry, n positions of the current frame, d_k key
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +35,33 @@ class Encoder(nn.Module):
         self.value = nn.Conv2d(channels, value_channels, 1)
 
 
+class Attention(nn.Module):
+    """softmax(q k^T / sqrt(d_k)) v: query (B, n, d_k), key (B, N, d_k), value (B, N, d_v) -> (B, n, d_v)."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value)
+
+
+class StripAttention(nn.Module):
+    """As ``Attention``, some queries at a time, for inference on a CPU.
+
+    Where d_k and d_v differ, torch's fused attention on a CPU holds the whole affinity (n, N), twice: 2 x 92 MB in fp32
+    at 769x1537. Here it is 4 MB, which also stay in the cache between the two products.
+    """
+
+    _STRIP_FLOATS = 1 << 20
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        batch, many, channels = query.shape
+        result = query.new_empty((batch, many, value.shape[2]))
+        step = max(1, self._STRIP_FLOATS // (batch * key.shape[1]))
+        keys = (key / math.sqrt(channels)).transpose(1, 2)
+        for first in range(0, many, step):
+            affinity = torch.softmax(torch.bmm(query[:, first : first + step], keys), dim=2)
+            result[:, first : first + step] = torch.bmm(affinity, value)
+        return result
+
+
 class Propagation(nn.Module):
     """The chain that carries the window's values to the current frame, for one current sub-network.
 
@@ -48,6 +77,7 @@ class Propagation(nn.Module):
         self.transfer = nn.ModuleDict(
             {str(source): nn.Linear(channels, channels) for source in range(subnetworks) if source != current}
         )
+        self.attention: nn.Module = Attention()
 
     def forward(self, query: Tensor, window: Sequence[tuple[int, WindowEntry]]) -> Tensor:
         """Current query (B, n, d_k) and (source, entry) pairs, oldest first -> propagated value (B, n, d_v)."""
@@ -56,7 +86,7 @@ class Propagation(nn.Module):
         for (source, entry), asking in zip(window, queries, strict=True):
             content = entry.value if propagated is None else propagated + entry.value
             content = self.transfer[str(source)](content)
-            propagated = F.scaled_dot_product_attention(asking, entry.key, content)
+            propagated = self.attention(asking, entry.key, content)
         assert propagated is not None, "the window is never empty here"
         return propagated
 

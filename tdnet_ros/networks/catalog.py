@@ -2,84 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import CAMVID, CITYSCAPES, LabelSet
 from tdnet_ros.networks.attention import Encoder, Propagation
-from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
-from tdnet_ros.networks.heads import DetailHead, FCNHead, GatedContext, PyramidPooling
+from tdnet_ros.networks.bisenet import BiSeNetPath
+from tdnet_ros.networks.fanet import FANetPath
+from tdnet_ros.networks.heads import DetailHead, FCNHead
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.layers import ChannelNorm, fold_batch_norm
+from tdnet_ros.networks.layers import ChannelNorm
+from tdnet_ros.networks.map_norm import MapNorm
 from tdnet_ros.networks.mobilenet import MobileNetV2
-from tdnet_ros.networks.resnet import DilatedResNet18
+from tdnet_ros.networks.network import SegmentationNetwork
+from tdnet_ros.networks.paths import MobilePath, PyramidPath
+from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.networks.spatial_norm import SpatialLayerNorm
-from tdnet_ros.networks.tdnet import PathFeature, SubNetwork, TDNet
+from tdnet_ros.networks.tdnet import SubNetwork, TDNet
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class TDNetVariant:
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Everything that tells one single-frame network from another; those with a memory add to it.
+
+    ``path`` names the kind of path (see ``_path``), ``depth`` its ResNet's depth and ``path_channels`` the width of
+    its feature, where it leaves a choice. ``head`` names the kind of head (see ``_head``), ``head_channels`` is its
+    hidden width. ``stride`` is the distance of two scores in
+    input pixels, ``input_size`` (height, width) the size that the weights were made for.
+    """
+
+    summary: str
+    path: str
+    depth: int = 0
+    path_channels: int = 0
+    head: str = "fcn"
+    head_channels: int
+    labels: LabelSet = CITYSCAPES
+    mean: tuple[float, float, float] = _IMAGENET_MEAN
+    std: tuple[float, float, float] = _IMAGENET_STD
+    stride: int = 8
+    input_size: tuple[int, int] = (769, 1537)
+    align_corners: bool = True
+    subnetworks: int = 1
+
+    def build(self, info: NetworkInfo) -> SegmentationNetwork:
+        """The network with fresh weights."""
+        path = _path(self, group=0, groups=1)
+        return SingleFrame(path, _head(self, path.channels, len(info.labels)), info)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TDNetVariant(Variant):
     """Everything that tells one TDNet from another.
 
     ``feature_groups``: into how many groups the full feature is split; path p computes group p mod groups.
-    ``window_stride``: every how many positions of a past frame are kept. ``norm_size``: (h, w) of the spatial layer
-    norm's weights, None for a norm over channels. ``head_channels`` is the hidden width of the head.
+    ``window_stride``: every how many positions of a past frame are kept. ``norm``: ``spatial`` (the official quirk),
+    ``group`` (each channel over its map) or ``channel`` (the channels of each position).
     """
 
-    backbone: str
-    subnetworks: int
     feature_groups: int
     key_channels: int
     value_channels: int
     window_stride: int
-    norm_size: tuple[int, int] | None
-    head: str
-    head_channels: int
-    labels: LabelSet
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    stride: int
-    input_size: tuple[int, int]
-    align_corners: bool
-    summary: str
+    norm: str
+
+    def build(self, info: NetworkInfo) -> SegmentationNetwork:
+        subnetworks = [self._subnetwork(index, info) for index in range(self.subnetworks)]
+        return TDNet(subnetworks, self.window_stride, info)
+
+    def _subnetwork(self, index: int, info: NetworkInfo) -> SubNetwork:
+        values = self.value_channels
+        path = _path(self, index % self.feature_groups, self.feature_groups)
+        return SubNetwork(
+            path,
+            Encoder(path.channels, self.key_channels, values),
+            Propagation(index, self.subnetworks, values),
+            _norm(self.norm, values, info.input_size),
+            _head(self, values, len(info.labels)),
+        )
 
 
-TDNETS = {
+CATALOG: dict[str, Variant] = {
     "td4_psp18": TDNetVariant(
-        backbone="resnet18",
+        summary="TD4-PSP18 of the paper: four dilated ResNet-18 paths with pyramid pooling",
+        path="pyramid",
+        depth=18,
         subnetworks=4,
         feature_groups=2,
         key_channels=64,
         value_channels=512,
         window_stride=4,
-        norm_size=(97, 193),
-        head="fcn",
+        norm="spatial",
         head_channels=128,
-        labels=CITYSCAPES,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        stride=8,
-        input_size=(769, 1537),
-        align_corners=True,
-        summary="TD4-PSP18 of the paper: four dilated ResNet-18 paths with pyramid pooling",
+    ),
+    "td2_psp50": TDNetVariant(
+        summary="TD2-PSP50 of the paper: two dilated ResNet-50 paths with pyramid pooling",
+        path="pyramid",
+        depth=50,
+        subnetworks=2,
+        feature_groups=2,
+        key_channels=64,
+        value_channels=512,
+        window_stride=4,
+        norm="spatial",
+        head_channels=256,
+    ),
+    "psp18": Variant(summary="PSPNet with ResNet-18, frame by frame", path="pyramid", depth=18, head_channels=128),
+    "psp50": Variant(summary="PSPNet with ResNet-50, frame by frame", path="pyramid", depth=50, head_channels=512),
+    "psp101": Variant(summary="PSPNet with ResNet-101, frame by frame", path="pyramid", depth=101, head_channels=512),
+    "td4_bise18": TDNetVariant(
+        summary="TD4-Bise18 of the paper, from removed official code: four BiSeNet-18 paths; no weights exist",
+        path="bisenet",
+        depth=18,
+        subnetworks=4,
+        feature_groups=2,
+        key_channels=64,
+        value_channels=128,
+        window_stride=5,
+        norm="group",
+        head="leaky",
+        head_channels=256,
+        input_size=(768, 1536),
+    ),
+    "td2_fa18": TDNetVariant(
+        summary="TD2-FA18 of the official training code: two FANet-18 paths; no weights exist",
+        path="fanet",
+        depth=18,
+        subnetworks=2,
+        feature_groups=1,
+        key_channels=64,
+        value_channels=256,
+        window_stride=3,
+        norm="spatial",
+        head="leaky",
+        head_channels=256,
+        input_size=(768, 1536),
     ),
     "td2_mnv2": TDNetVariant(
-        backbone="mobilenetv2",
+        summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs",
+        path="mobile",
+        path_channels=128,
         subnetworks=2,
         feature_groups=2,
         key_channels=64,
         value_channels=128,
         window_stride=2,
-        norm_size=None,
+        norm="channel",
         head="detail",
         head_channels=64,
         labels=CAMVID,
@@ -88,40 +161,12 @@ TDNETS = {
         stride=4,
         input_size=(360, 480),
         align_corners=False,
-        summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs",
     ),
 }
 
 
-class PyramidPath(nn.Module):
-    """ResNet and one group of a pyramid pooling module: image -> feature (B, C, H/8, W/8)."""
-
-    def __init__(self, group: int, groups: int) -> None:
-        super().__init__()
-        self.backbone = DilatedResNet18()
-        self.pyramid = PyramidPooling(self.backbone.channels, group, groups)
-        self.channels = self.pyramid.channels
-
-    def forward(self, image: Tensor) -> PathFeature:
-        return PathFeature(self.pyramid(self.backbone(image)), ())
-
-
-class MobilePath(nn.Module):
-    """MobileNetV2 and a gated context: image -> feature (B, 128, H/16, W/16) and details at H/4 and H/8."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.backbone = MobileNetV2()
-        self.context = GatedContext(self.backbone.channels[2], channels)
-        self.channels = channels
-
-    def forward(self, image: Tensor) -> PathFeature:
-        quarter, eighth, sixteenth = self.backbone(image)
-        return PathFeature(self.context(sixteenth), (quarter, eighth))
-
-
 def network_info(name: str) -> NetworkInfo:
-    """What a caller has to know of that network; raises ConfigurationError for a name not in the catalog."""
+    """What the catalog says of that network; weights may say otherwise. ConfigurationError for an unknown name."""
     variant = _variant(name)
     return NetworkInfo(
         name=name,
@@ -136,59 +181,44 @@ def network_info(name: str) -> NetworkInfo:
     )
 
 
-def build_network(name: str) -> TDNet:
-    """The network of that name with fresh weights; raises ConfigurationError for a name not in the catalog."""
-    variant = _variant(name)
-    subnetworks = [_build_subnetwork(variant, index) for index in range(variant.subnetworks)]
-    return TDNet(subnetworks, variant.window_stride, network_info(name))
+def build_network(network: str | NetworkInfo) -> SegmentationNetwork:
+    """The network of that name, or with those facts instead of the catalog's, with fresh weights.
 
-
-def _variant(name: str) -> TDNetVariant:
-    if name not in TDNETS:
-        raise ConfigurationError(f"model is '{name}', expected one of {sorted(TDNETS)}")
-    return TDNETS[name]
-
-
-def _build_subnetwork(variant: TDNetVariant, index: int) -> SubNetwork:
-    values, classes = variant.value_channels, len(variant.labels)
-    path: PyramidPath | MobilePath
-    head: nn.Module
-    if variant.backbone == "resnet18":
-        path = PyramidPath(index % variant.feature_groups, variant.feature_groups)
-    else:
-        path = MobilePath(values)
-    if variant.head == "fcn":
-        head = FCNHead(values, variant.head_channels, classes)
-    else:
-        head = DetailHead(values, MobileNetV2.channels[:2], classes)
-    norm = ChannelNorm(values) if variant.norm_size is None else SpatialLayerNorm(*variant.norm_size)
-    encoder = Encoder(path.channels, variant.key_channels, values)
-    return SubNetwork(path, encoder, Propagation(index, variant.subnetworks, values), norm, head)
-
-
-def load_network(
-    name: str,
-    weights: Path | str | Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> TDNet:
-    """A network of the catalog in eval mode, ready to step.
-
-    ``weights`` is a file (official or our safetensors) or a state dict; None leaves fresh random weights, for
-    benchmarks and tests. Raises ConfigurationError for an unknown name and CheckpointError for weights that are
-    missing or do not fit.
-
-    On a CPU the layout of the image is that of all features: channels-last takes a tenth less time, contiguous is
-    two to three times closer to exact arithmetic (oneDNN has a kernel for each).
+    Raises ConfigurationError for a name not in the catalog.
     """
-    network = build_network(name)
-    if weights is not None:
-        load_weights(network, read_checkpoint(weights), name)
-    network.eval()
-    # Fold in double precision: the norm's scale and the weights meet only once.
-    network.double()
-    fold_batch_norm(network)
-    network.to(device=device, dtype=dtype)
-    if torch.device(device).type == "cuda":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.requires_grad_(False)
+    info = network_info(network) if isinstance(network, str) else network
+    return _variant(info.name).build(info)
+
+
+def _variant(name: str) -> Variant:
+    if name not in CATALOG:
+        raise ConfigurationError(f"model is '{name}', expected one of {sorted(CATALOG)}")
+    return CATALOG[name]
+
+
+def _path(variant: Variant, group: int, groups: int) -> PyramidPath | BiSeNetPath | FANetPath | MobilePath:
+    """One of the networks that make a feature out of an image; ``group`` of ``groups`` is its share of the channels."""
+    if variant.path == "pyramid":
+        return PyramidPath(variant.depth, group, groups)
+    if variant.path == "bisenet":
+        return BiSeNetPath(group, groups)
+    if variant.path == "fanet":
+        return FANetPath()
+    return MobilePath(variant.path_channels)
+
+
+def _head(variant: Variant, channels: int, classes: int) -> nn.Module:
+    if variant.head == "fcn":
+        return FCNHead(channels, variant.head_channels, classes)
+    if variant.head == "leaky":
+        leaky = nn.LeakyReLU(0.01, inplace=True)
+        return FCNHead(channels, variant.head_channels, classes, leaky, dropout=0.0, bias=False)
+    return DetailHead(channels, MobileNetV2.channels[:2], classes)
+
+
+def _norm(kind: str, channels: int, input_size: tuple[int, int]) -> nn.Module:
+    if kind == "spatial":
+        return SpatialLayerNorm(-(-input_size[0] // 8), -(-input_size[1] // 8))
+    if kind == "group":
+        return MapNorm(channels)
+    return ChannelNorm(channels)

@@ -1,51 +1,26 @@
-"""Weight files: reads official and own ones, renames official keys, and says clearly what does not fit."""
+"""Weight files: reads official and own ones, and says clearly what does not fit."""
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from tdnet_ros.errors import CheckpointError
-
-#: Official TDNet key -> ours. ``{p}`` and ``{s}`` count from one there and from zero here.
-_OFFICIAL_TDNET = (
-    (r"pretrained(\d+)\.conv1\.weight", "subnetworks.{p}.path.backbone.stem.conv.weight"),
-    (r"pretrained(\d+)\.bn1\.(\w+)", "subnetworks.{p}.path.backbone.stem.norm.{1}"),
-    (r"pretrained(\d+)\.(layer\d\.\d+\.conv\d)\.weight", "subnetworks.{p}.path.backbone.{1}.conv.weight"),
-    (r"pretrained(\d+)\.(layer\d\.\d+)\.bn(\d)\.(\w+)", "subnetworks.{p}.path.backbone.{1}.conv{2}.norm.{3}"),
-    (r"pretrained(\d+)\.(layer\d\.\d+\.downsample)\.0\.weight", "subnetworks.{p}.path.backbone.{1}.conv.weight"),
-    (r"pretrained(\d+)\.(layer\d\.\d+\.downsample)\.1\.(\w+)", "subnetworks.{p}.path.backbone.{1}.norm.{2}"),
-    (r"psp(\d+)\.conv([1-4])\.0\.weight", "subnetworks.{p}.path.pyramid.pooled.{1-}.conv.weight"),
-    (r"psp(\d+)\.conv([1-4])\.1\.(\w+)", "subnetworks.{p}.path.pyramid.pooled.{1-}.norm.{2}"),
-    (r"enc(\d+)\.w_qs\.0\.conv\.weight", "subnetworks.{p}.encoder.query.0.conv.weight"),
-    (r"enc(\d+)\.w_qs\.0\.bn\.(\w+)", "subnetworks.{p}.encoder.query.0.norm.{1}"),
-    (r"enc(\d+)\.w_qs\.1\.conv\.(\w+)", "subnetworks.{p}.encoder.query.1.{1}"),
-    (r"enc(\d+)\.w_ks\.0\.conv\.weight", "subnetworks.{p}.encoder.key.0.conv.weight"),
-    (r"enc(\d+)\.w_ks\.0\.bn\.(\w+)", "subnetworks.{p}.encoder.key.0.norm.{1}"),
-    (r"enc(\d+)\.w_ks\.1\.conv\.(\w+)", "subnetworks.{p}.encoder.key.1.{1}"),
-    (r"enc(\d+)\.w_vs\.0\.conv\.(\w+)", "subnetworks.{p}.encoder.value.{1}"),
-    (r"atn(\d+)_(\d+)\.fc\.0\.conv\.(\w+)", "subnetworks.{p}.propagation.transfer.{1-}.{2}"),
-    (r"layer_norm(\d+)\.ln\.(\w+)", "subnetworks.{p}.norm.{1}"),
-    (r"head(\d+)\.conv5\.0\.weight", "subnetworks.{p}.head.conv.conv.weight"),
-    (r"head(\d+)\.conv5\.1\.(\w+)", "subnetworks.{p}.head.conv.norm.{1}"),
-    (r"head(\d+)\.conv5\.4\.(\w+)", "subnetworks.{p}.head.classifier.{1}"),
-)
-#: Convolutions in front of a batch norm whose bias the norm takes up.
-_OFFICIAL_BIAS = r"enc(\d+)\.w_([qk])s\.0\.conv\.bias"
-#: Parts that only training uses (auxiliary heads) or that nothing uses (the ImageNet classifier).
-_UNUSED = re.compile(r"pretrained\d+\.fc\.|auxlayer\d+\.")
-_OFFICIAL_TELLTALE = re.compile(r"(pretrained|enc|atn|layer_norm|head)\d")
+from tdnet_ros.networks.official_keys import rename_official
+from tdnet_ros.networks.recognition import describe_likeness, shapes_of
+from tdnet_ros.networks.spatial_norm import SpatialLayerNorm
 
 
 @dataclass(frozen=True)
@@ -55,6 +30,11 @@ class Checkpoint:
     weights: dict[str, Tensor]
     metadata: dict[str, str]
     origin: str
+
+    @cached_property
+    def ours(self) -> dict[str, Tensor]:
+        """The weights by our keys."""
+        return rename_official(self.weights)
 
 
 def read_checkpoint(source: Path | str | Mapping[str, Any]) -> Checkpoint:
@@ -80,33 +60,53 @@ def read_checkpoint(source: Path | str | Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(_unwrap(content, str(path)), {}, str(path))
 
 
-def save_checkpoint(path: Path | str, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write weights in half precision as safetensors. ``metadata`` says what they are: at least ``model``."""
+def save_checkpoint(
+    path: Path | str,
+    weights: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write weights as safetensors. ``metadata`` says what they are: at least ``model`` (see ``metadata.py``).
+
+    ``dtype`` is that of all floating-point weights: half of single precision's bytes unless said otherwise. Raises
+    CheckpointError for numbers that are not finite in it and for a path that cannot be written.
+    """
     if "model" not in metadata:
         raise CheckpointError(f"metadata has keys {sorted(metadata)}, expected 'model' among them")
-    halves = {
-        key: value.detach().cpu().half().contiguous()
+    tensors = {
+        key: value.detach().cpu().to(dtype).contiguous()
         for key, value in weights.items()
         if not key.endswith("num_batches_tracked")
     }
-    save_file(halves, path, metadata=dict(metadata))
+    broken = next((key for key, value in tensors.items() if not torch.isfinite(value).all()), None)
+    if broken is not None:
+        raise CheckpointError(f"weights '{path}': {broken} holds numbers that are not finite as {dtype}")
+    # Under another name first: a write that breaks off must not leave half a file, nor take an older one along.
+    partial = Path(path).with_suffix(".partial")
+    try:
+        partial.write_bytes(save(tensors, metadata=dict(metadata)))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"weights '{path}' cannot be written: {error}") from error
 
 
 def load_weights(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
-    """Put a checkpoint into a network of the catalog, in place. Raises CheckpointError when it does not fit."""
-    weights = checkpoint.weights
-    if any(_OFFICIAL_TELLTALE.match(key) for key in weights):
-        weights = rename_official(weights)
+    """Put a checkpoint into a network of the catalog, in place. Raises CheckpointError when it does not fit.
+
+    Maps of a spatial layer norm take the size that they have in the file.
+    """
+    weights = checkpoint.ours
+    for key, module in network.named_modules():
+        if isinstance(module, SpatialLayerNorm) and f"{key}.weight" in weights:
+            module.take_size(*_map_size(weights[f"{key}.weight"], module))
     expected = network.state_dict()
     counters = {key for key in expected if key.endswith("num_batches_tracked")}
     missing = [key for key in expected if key not in weights and key not in counters]
     unexpected = [key for key in weights if key not in expected]
-    shapes = [
-        f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in weights and weights[key].shape != expected[key].shape
-    ]
-    if missing or unexpected or shapes:
+    misshaped = [key for key in expected if key in weights and weights[key].shape != expected[key].shape]
+    if missing or unexpected or misshaped:
+        shapes = [f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}" for key in misshaped]
         parts = [
             f"{len(found)} {kind}, first: {found[0]}"
             for kind, found in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shapes))
@@ -114,7 +114,8 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
         ]
         raise CheckpointError(
             f"weights '{checkpoint.origin}' do not fit model '{name}' ({'; '.join(parts)}); "
-            f"the file looks like {_looks_like(checkpoint)}"
+            + (_other_classes(weights, expected, misshaped) if not missing and not unexpected else "")
+            + f"the file looks like {describe_likeness(shapes_of(weights))}"
         )
     broken = next((key for key in expected if key in weights and not torch.isfinite(weights[key]).all()), None)
     if broken is not None:
@@ -122,39 +123,22 @@ def load_weights(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
     network.load_state_dict({key: weights.get(key, value) for key, value in expected.items()})
 
 
-def rename_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of the official TDNet classes to ours; keys that no rule knows stay as they are."""
-    renamed: dict[str, Tensor] = {}
-    biases: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        if _UNUSED.match(key):
-            continue
-        if found := re.fullmatch(_OFFICIAL_BIAS, key):
-            part = "query" if found[2] == "q" else "key"
-            biases[f"subnetworks.{int(found[1]) - 1}.encoder.{part}.0.norm.running_mean"] = value
-            continue
-        ours = _rename(key)
-        # The transfer is a 1x1 convolution there and a linear layer here.
-        renamed[ours] = value.flatten(1) if ".transfer." in ours and value.dim() == 4 else value
-    for key, bias in biases.items():
-        if key in renamed:
-            renamed[key] = renamed[key] - bias  # norm(x + b) with mean m is norm(x) with mean m - b
-    return renamed
+def _map_size(weight: Tensor, module: SpatialLayerNorm) -> torch.Size:
+    return weight.shape if weight.dim() == 2 else module.weight.shape
 
 
-def _rename(key: str) -> str:
-    for pattern, template in _OFFICIAL_TDNET:
-        found = re.fullmatch(pattern, key)
-        if found is None:
-            continue
-        path, *rest = found.groups()
-        name = template.replace("{p}", str(int(path) - 1))
-        for position, text in enumerate(rest, start=1):
-            name = name.replace(f"{{{position}}}", text)
-            if f"{{{position}-}}" in name:
-                name = name.replace(f"{{{position}-}}", str(int(text) - 1))
-        return name
-    return key
+def _other_classes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], misshaped: Sequence[str]) -> str:
+    """What to do when a file fits but for its classes: the rows of what makes scores, and of nothing else, differ."""
+    if any(weights[key].shape[1:] != expected[key].shape[1:] for key in misshaped):
+        return ""
+    counts = {(len(weights[key]), len(expected[key])) for key in misshaped}
+    if len(counts) != 1 or not all(".classifier." in key for key in misshaped):
+        return ""
+    ((own, wanted),) = counts
+    return (
+        f"it has {own} classes and the label set {wanted}: name its label set "
+        "(load_network's labels, or tdnet-ros convert --labels); "
+    )
 
 
 def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:
@@ -169,21 +153,6 @@ def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:
     if misfit is not None:
         raise CheckpointError(f"weights '{origin}' hold {misfit}, expected a dict of tensors by key")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def _looks_like(checkpoint: Checkpoint) -> str:
-    if "model" in checkpoint.metadata:
-        return f"'{checkpoint.metadata['model']}'"
-    keys = checkpoint.weights
-    paths = {found[1] for key in keys if (found := re.match(r"(?:pretrained|subnetworks\.)(\d+)\.", key))}
-    deep = any(re.search(r"conv1\.[036]\.weight", key) for key in keys)
-    if len(paths) == 4:
-        return "'td4_psp18'"
-    if len(paths) == 2:
-        return "'td2_psp50'" if deep else "a two-path network such as 'td2_mnv2'"
-    if any(key.startswith("pretrained.") for key in keys):
-        return "a single-frame PSPNet"
-    return "none of our models"
 
 
 def _numpy_numbers_allowed() -> AbstractContextManager[None]:

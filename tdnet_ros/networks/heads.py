@@ -11,20 +11,42 @@ from torch import Tensor, nn
 from tdnet_ros.networks.layers import ConvNorm, SeparableConv, upsample
 
 
+class PooledShare(ConvNorm):
+    """The 1x1 convolution of one pooled map: (B, C, b, b) -> (B, rows, b, b), of all its outputs those in ``rows``.
+
+    Weights have all rows, as official files do. Folding the batch norm leaves only those that are computed.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rows: slice) -> None:
+        super().__init__(inputs, outputs, activation=nn.ReLU(inplace=True))
+        self.rows = rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, self.rows]
+
+    def fold(self) -> None:
+        super().fold()
+        weight, bias = self.conv.weight[self.rows], self.conv.bias
+        self.conv.weight = nn.Parameter(weight.clone())
+        self.conv.bias = None if bias is None else nn.Parameter(bias[self.rows].clone())
+        self.conv.out_channels = len(weight)
+        self.rows = slice(None)
+
+
 class PyramidPooling(nn.Module):
     """One path's share of a pyramid pooling module (PSPNet, CVPR 2017, section 3.2; TDNet, section 3.3).
 
     (B, C, h, w) -> (B, 2 * C / groups, h, w): the group's slice of the input beside its slices of the four pooled
-    maps. Only the rows of the 1x1 convolutions that the group needs are computed.
+    maps.
     """
 
     BINS = (1, 2, 3, 6)
 
     def __init__(self, channels: int, group: int, groups: int) -> None:
         super().__init__()
-        self.pooled = nn.ModuleList(
-            ConvNorm(channels, channels // 4, activation=nn.ReLU(inplace=True)) for _ in self.BINS
-        )
+        width = channels // 4 // groups
+        rows = slice(group * width, (group + 1) * width)
+        self.pooled = nn.ModuleList(PooledShare(channels, channels // 4, rows) for _ in self.BINS)
         self.group, self.groups = group, groups
         self.channels = 2 * channels // groups
 
@@ -32,8 +54,7 @@ class PyramidPooling(nn.Module):
         size = (x.shape[2], x.shape[3])
         parts = [self._share(x)]
         for bins, reduce in zip(self.BINS, self.pooled, strict=True):
-            pooled = self._share(reduce(F.adaptive_avg_pool2d(x, bins)))
-            parts.append(upsample(pooled, size, align_corners=True))
+            parts.append(upsample(reduce(F.adaptive_avg_pool2d(x, bins)), size, align_corners=True))
         return torch.cat(parts, dim=1)
 
     def _share(self, x: Tensor) -> Tensor:
@@ -59,13 +80,24 @@ class GatedContext(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """3x3 convolution and classifier: feature (B, C, h, w) -> scores (B, classes, h, w). Needs no details."""
+    """3x3 convolution and classifier: feature (B, C, h, w) -> scores (B, classes, h, w). Needs no details.
 
-    def __init__(self, channels: int, hidden: int, classes: int) -> None:
+    ``activation`` stands between the two (a ReLU unless given), ``bias`` is the classifier's.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        classes: int,
+        activation: nn.Module | None = None,
+        dropout: float = 0.1,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = ConvNorm(channels, hidden, 3, activation=nn.ReLU(inplace=True))
-        self.dropout = nn.Dropout2d(0.1)
-        self.classifier = nn.Conv2d(hidden, classes, 1)
+        self.conv = ConvNorm(channels, hidden, 3, activation=activation or nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(hidden, classes, 1, bias=bias)
 
     def forward(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
         scores: Tensor = self.classifier(self.dropout(self.conv(feature)))

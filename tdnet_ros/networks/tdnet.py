@@ -8,46 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from tdnet_ros.errors import StateError
 from tdnet_ros.networks.attention import Encoder, Propagation, WindowEntry, positions
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.layers import upsample
-from tdnet_ros.networks.masks import Decoded, decode_mask
-
-
-class PathFeature(NamedTuple):
-    """A path's feature z (B, C, h, w) and the finer features of the same frame that its head may want."""
-
-    z: Tensor
-    details: Sequence[Tensor]
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 
 
 @dataclass(frozen=True)
 class TDNetState:
     """The window: by sub-network the entry of the newest frame that it encoded, and their age order.
 
-    ``order`` lists the sub-networks that have an entry, oldest first. ``grid`` is (batch, h, w) of the entries,
-    None while there are none.
+    ``order`` lists the sub-networks that have an entry, oldest first. ``network`` is the name of the network whose
+    entries they are, ``image_size`` (B, H, W) of the images that they were made from, None while there are none.
     """
 
+    network: str
     slots: tuple[WindowEntry | None, ...]
     order: tuple[int, ...] = ()
-    grid: tuple[int, int, int] | None = None
+    image_size: tuple[int, int, int] | None = None
 
     def window(self, subnetwork: int) -> list[tuple[int, WindowEntry]]:
         """(source, entry) of every other sub-network that has one, oldest first."""
         entries = [(source, self.slots[source]) for source in self.order if source != subnetwork]
         return [(source, entry) for source, entry in entries if entry is not None]
 
-    def push(self, subnetwork: int, entry: WindowEntry, grid: tuple[int, int, int]) -> TDNetState:
+    def push(self, subnetwork: int, entry: WindowEntry, image_size: tuple[int, int, int]) -> TDNetState:
         """The state after the sub-network encoded a frame."""
         slots = (*self.slots[:subnetwork], entry, *self.slots[subnetwork + 1 :])
         order = (*(source for source in self.order if source != subnetwork), subnetwork)
-        return TDNetState(slots, order, grid)
+        return TDNetState(self.network, slots, order, image_size)
 
 
 class Encoded(NamedTuple):
@@ -57,11 +50,6 @@ class Encoded(NamedTuple):
     key: Tensor
     value: Tensor
     details: Sequence[Tensor]
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """(batch, h, w) of the frame's feature map."""
-        return self.value.shape[0], self.value.shape[2], self.value.shape[3]
 
 
 class SubNetwork(nn.Module):
@@ -83,21 +71,19 @@ class SubNetwork(nn.Module):
         return scores
 
 
-class Advance(NamedTuple):
-    """Result of one step at feature resolution: scores (B, classes, h, w) and the next state."""
+class TDNet(SegmentationNetwork):
+    """P sub-networks over a shared window. Built by ``tdnet_ros.networks.load_network``.
 
-    scores: Tensor
-    state: TDNetState
+    Until every other sub-network has an entry a frame is segmented by its own path alone, as the official code does
+    on its first frames.
+    """
 
-
-class TDNet(nn.Module):
-    """P sub-networks over a shared window. Built by ``tdnet_ros.networks.load_network``."""
+    kept_names = ("query", "key", "value")
 
     def __init__(self, subnetworks: Sequence[SubNetwork], window_stride: int, info: NetworkInfo) -> None:
-        super().__init__()
+        super().__init__(info)
         self.subnetworks = nn.ModuleList(subnetworks)
         self.window_stride = window_stride
-        self.info = info
 
     def subnetwork(self, index: int) -> SubNetwork:
         """The sub-network of that index, from 0."""
@@ -106,23 +92,38 @@ class TDNet(nn.Module):
     def initial_state(
         self, batch: int | None = None, height: int | None = None, width: int | None = None
     ) -> TDNetState:
-        """An empty window. The sizes are taken from the first step, so the arguments may stay away."""
-        return TDNetState((None,) * len(self.subnetworks))
+        """An empty window."""
+        return TDNetState(self.info.name, (None,) * len(self.subnetworks))
 
-    def advance(self, image: Tensor, state: TDNetState, subnetwork: int) -> Advance:
-        """Normalised image (B, 3, H, W) -> scores (B, classes, H/stride, W/stride) and the next state.
+    def plan(self, state: TDNetState, subnetwork: int) -> StepPlan:
+        if not self.is_warm(state, subnetwork):
+            return StepPlan(subnetwork)
+        return StepPlan(subnetwork, tuple(source for source, _ in state.window(subnetwork)))
 
-        Until every other sub-network has an entry the frame is segmented by its own path alone. Raises StateError
-        when the state belongs to another network, batch or size, or when there is no such sub-network.
-        """
-        encoded = self.encode(image, subnetwork)
-        feature = self.recompose(encoded, state, subnetwork)
-        scores = self.subnetwork(subnetwork).classify(feature, encoded.details)
-        return Advance(scores, self.remember(encoded, state, subnetwork))
+    def cached(self, state: TDNetState, plan: StepPlan) -> tuple[Tensor, ...]:
+        """Query, key and value (B, N, d) of every source of the plan, oldest first."""
+        entries = (state.slots[source] for source in plan.sources)
+        return tuple(x for entry in entries if entry is not None for x in (entry.query, entry.key, entry.value))
+
+    def compute(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
+        """Image and window -> scores (B, classes, h, w) and the frame's own query, key and value (B, N, d)."""
+        encoded = self.encode(image, plan.subnetwork)
+        tensors = len(self.kept_names)
+        entries = [WindowEntry(*cached[first : first + tensors]) for first in range(0, len(cached), tensors)]
+        window = list(zip(plan.sources, entries, strict=True))
+        feature = self.recompose(encoded, window, plan.subnetwork) if window else encoded.value
+        entry, details = self.entry(encoded), encoded.details
+        del encoded  # norm and head are where the memory peaks: the frame's own value is not needed any more
+        scores = self.subnetwork(plan.subnetwork).classify(feature, details)
+        return scores, entry.query, entry.key, entry.value
+
+    def remember(
+        self, state: TDNetState, plan: StepPlan, image_size: tuple[int, int, int], kept: tuple[Tensor, ...]
+    ) -> TDNetState:
+        return state.push(plan.subnetwork, WindowEntry(*kept), image_size)
 
     def encode(self, image: Tensor, subnetwork: int) -> Encoded:
         """Normalised image (B, 3, H, W) -> what one sub-network alone makes of it."""
-        self._check_image(image, subnetwork)
         network = self.subnetwork(subnetwork)
         z, details = network.path(image)
         # Keys are only ever asked for on the window's grid. Every layer of the encoder is 1x1, so subsampling its
@@ -130,60 +131,32 @@ class TDNet(nn.Module):
         key = network.encoder.key(z[..., :: self.window_stride, :: self.window_stride])
         return Encoded(network.encoder.query(z), key, network.encoder.value(z), details)
 
-    def recompose(self, encoded: Encoded, state: TDNetState, subnetwork: int) -> Tensor:
-        """The frame's own value plus what the window propagates to it: (B, d_v, h, w).
-
-        Without the whole window it is the own value alone, as the official code does on its first frames. Raises
-        StateError when the state belongs to another network, batch or size.
-        """
-        self._check_state(state, encoded)
-        if not self.is_warm(state, subnetwork):
-            return encoded.value
+    def recompose(self, encoded: Encoded, window: Sequence[tuple[int, WindowEntry]], subnetwork: int) -> Tensor:
+        """The frame's own value plus what the window, (source, entry) oldest first, propagates: (B, d_v, h, w)."""
         propagation = self.subnetwork(subnetwork).propagation
-        propagated = propagation(positions(encoded.query), state.window(subnetwork))  # (B, h * w, d_v)
-        result: Tensor = encoded.value + propagated.transpose(1, 2).unflatten(2, encoded.grid[1:])
+        propagated = propagation(positions(encoded.query), window)  # (B, h * w, d_v)
+        result: Tensor = encoded.value + propagated.transpose(1, 2).unflatten(2, encoded.value.shape[2:])
         return result
 
-    def remember(self, encoded: Encoded, state: TDNetState, subnetwork: int) -> TDNetState:
-        """The state with this frame as the sub-network's newest entry."""
-        entry = WindowEntry(
+    def entry(self, encoded: Encoded) -> WindowEntry:
+        """What the frame leaves behind for later ones."""
+        return WindowEntry(
             positions(encoded.query, self.window_stride),
             positions(encoded.key),
             positions(encoded.value, self.window_stride),
         )
-        return state.push(subnetwork, entry, encoded.grid)
 
-    def step(self, image: Tensor, state: TDNetState, subnetwork: int) -> Advance:
-        """As ``advance`` with the scores upsampled to logits (B, classes, H, W)."""
-        scores, state = self.advance(image, state, subnetwork)
-        size = (image.shape[2], image.shape[3])
-        return Advance(upsample(scores, size, self.info.align_corners), state)
-
-    def decode_mask(self, scores: Tensor, size: tuple[int, int], confidence: bool = False) -> Decoded:
-        """Scores (B, classes, h, w) -> mask and confidence (B, H, W) uint8 of that size (H, W)."""
-        return decode_mask(scores, size, self.info.align_corners, confidence)
-
-    def is_warm(self, state: TDNetState, subnetwork: int) -> bool:
+    def is_warm(self, state: TDNetState, subnetwork: int = 0) -> bool:
         """Whether a step of this sub-network from this state has its whole window."""
-        return len(state.window(subnetwork)) == len(self.subnetworks) - 1 > 0
+        return len(state.window(subnetwork)) == len(self.subnetworks) - 1
 
-    def _check_image(self, image: Tensor, subnetwork: int) -> None:
-        if not 0 <= subnetwork < len(self.subnetworks):
-            raise StateError(f"subnetwork is {subnetwork}, expected 0..{len(self.subnetworks) - 1}")
-        if image.dim() != 4 or image.shape[1] != 3:
-            raise StateError(f"image has shape {tuple(image.shape)}, expected (B, 3, H, W)")
-        if min(image.shape[2], image.shape[3]) < self.info.minimum_size:
+    def check(self, image: Tensor, state: Any, subnetwork: int) -> None:
+        super().check(image, state, subnetwork)
+        if not isinstance(state, TDNetState) or state.network != self.info.name:
+            owner = f"'{state.network}'" if isinstance(state, TDNetState) else f"{type(state).__name__}"
+            raise StateError(f"state is of {owner}, expected one of '{self.info.name}': start from initial_state()")
+        if state.image_size not in (None, image_size(image)):
             raise StateError(
-                f"image is {image.shape[3]}x{image.shape[2]}, expected at least {self.info.minimum_size} px per side"
+                f"state is of (batch, height, width) {state.image_size}, expected that of the image, "
+                f"{image_size(image)}: start from initial_state()"
             )
-
-    def _check_state(self, state: TDNetState, encoded: Encoded) -> None:
-        if len(state.slots) != len(self.subnetworks):
-            raise StateError(f"state has {len(state.slots)} slots, this network {len(self.subnetworks)} sub-networks")
-        if state.grid not in (None, encoded.grid):
-            raise StateError(
-                f"state is of (batch, h, w) {state.grid}, this image gives {encoded.grid}: start from initial_state()"
-            )
-        channels = {entry.value.shape[2] for entry in state.slots if entry is not None}
-        if channels - {encoded.value.shape[1]}:
-            raise StateError(f"state has values of {channels} channels, this network of {encoded.value.shape[1]}")

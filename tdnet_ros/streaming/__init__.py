@@ -1,14 +1,10 @@
 """The engine: frames in, masks out. Needs torch, numpy and OpenCV, and no ROS."""
 
 from tdnet_ros.streaming.continuity import ContinuityLimits
+from tdnet_ros.streaming.models import DEFAULT_MODEL, model_info
 from tdnet_ros.streaming.schedule import Plan
-from tdnet_ros.streaming.segmenter import (
-    DEFAULT_MODEL,
-    Segmentation,
-    SegmentationStream,
-    Segmenter,
-    StageTimes,
-)
+from tdnet_ros.streaming.segmenter import Segmenter
+from tdnet_ros.streaming.stream import Segmentation, SegmentationStream, StageTimes
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -18,4 +14,5 @@ __all__ = [
     "SegmentationStream",
     "Segmenter",
     "StageTimes",
+    "model_info",
 ]

@@ -1,9 +1,10 @@
-"""Where a network runs: device, precision, and the way of pixels onto it."""
+"""Where and how a network runs: device, precision, engine, and the way of pixels onto the device."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,28 +15,27 @@ from torch import Tensor
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import NetworkInfo
+from tdnet_ros.streaming.engines import choose_engine
 from tdnet_ros.video.frame import Frame
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them on x86 and on ARM
 
 
 class Runtime:
-    """Device and precision of a network.
+    """Device, precision and engine of a network.
 
     ``device``: ``auto`` (CUDA when there is one), ``cpu``, ``cuda`` or ``cuda:N``. ``precision``: ``auto`` (fp16 on
-    CUDA, fp32 on a CPU), ``fp32`` or ``fp16``. Raises ConfigurationError for a device that this machine lacks.
+    CUDA, fp32 on a CPU), ``fp32``, ``bf16`` or ``fp16``; the last not on a CPU, bf16 only on one that has the
+    instructions. ``engine``: ``auto`` or a name of ``tdnet_ros.streaming.engines``. ``threads``: of a CPU, 0 leaves
+    torch's number. Raises ConfigurationError for what does not exist on this machine.
     """
 
-    def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0) -> None:
+    def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, engine: str = "auto") -> None:
         self.device = _find_device(device)
-        if precision not in (*PRECISIONS, "auto"):
-            raise ConfigurationError(f"precision is '{precision}', expected one of {['auto', *PRECISIONS]}")
-        if precision == "fp16" and self.device.type == "cpu":
-            raise ConfigurationError("precision is 'fp16' on the CPU, expected 'fp32' or 'auto'")
-        if precision == "auto":
-            precision = "fp16" if self.device.type == "cuda" else "fp32"
-        self.precision = precision
-        self.dtype = PRECISIONS[precision]
+        self.precision = _choose_precision(precision, self.device)
+        self.dtype = PRECISIONS[self.precision]
+        self.engine = choose_engine(engine, self.device)
         if threads > 0:
             torch.set_num_threads(threads)
 
@@ -57,6 +57,10 @@ class Runtime:
             yield
 
     def describe(self) -> str:
+        """Device, precision and engine for people, e.g. ``cuda:0 (NVIDIA H200), fp16, cudagraph``."""
+        return f"{self.describe_device()}, {self.precision}, {self.engine}"
+
+    def describe_device(self) -> str:
         """Device for people, e.g. ``cuda:0 (NVIDIA H200)``."""
         if self.device.type == "cuda":
             return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
@@ -73,7 +77,7 @@ class Preprocessor:
         self._runtime = runtime
         # (x / 255 - mean) / std in one multiplication and one addition
         self._gain, self._offset = (
-            torch.tensor(values, dtype=runtime.dtype, device=runtime.device)
+            torch.tensor(values, device=runtime.device)
             for values in zip(
                 *((1 / (255 * s), -m / s) for m, s in zip(info.mean, info.std, strict=True)),
                 strict=True,
@@ -95,17 +99,18 @@ class Preprocessor:
         pixels = pixels[..., None].expand(-1, -1, 3) if pixels.dim() == 2 else pixels
         pixels = pixels.flip(-1) if frame.encoding == "bgr8" else pixels
         if (frame.height, frame.width) != size:
-            planes = pixels.permute(2, 0, 1)[None].to(self._runtime.dtype)
+            planes = pixels.permute(2, 0, 1)[None].float()
             planes = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
             pixels = planes[0].permute(1, 2, 0)
         return self._normalise(pixels, size)
 
     def _normalise(self, rgb: Tensor, size: tuple[int, int]) -> Tensor:
         if self._input.shape != (*size, 3):
-            self._input = torch.empty((*size, 3), dtype=self._runtime.dtype, device=self._runtime.device)
+            self._input = torch.empty((*size, 3), device=self._runtime.device)
+        # In single precision, whatever the network's: half the digits are to be lost once, not three times.
         self._input.copy_(rgb).mul_(self._gain).add_(self._offset)
         # The new axis comes before the permutation: torch then sees that the layout is channels-last, the fast one.
-        return self._input[None].permute(0, 3, 1, 2)
+        return self._input.to(self._runtime.dtype)[None].permute(0, 3, 1, 2)
 
     def _staged(self, shape: tuple[int, ...]) -> Tensor:
         if self._staging.shape != shape:
@@ -142,3 +147,30 @@ def _find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigurationError(f"device is '{name}', this machine has {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def _choose_precision(name: str, device: torch.device) -> str:
+    if name not in (*PRECISIONS, "auto"):
+        raise ConfigurationError(f"precision is '{name}', expected one of {['auto', *PRECISIONS]}")
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if device.type == "cpu" and name == "fp16":
+        raise ConfigurationError("precision is 'fp16' on the CPU, expected 'fp32', 'bf16' or 'auto'")
+    if device.type == "cpu" and name == "bf16" and not _processor_flags() & _BF16_INSTRUCTIONS:
+        raise ConfigurationError(
+            f"precision is 'bf16' and this processor has none of {sorted(_BF16_INSTRUCTIONS)}, "
+            "expected 'fp32' or 'auto'"
+        )
+    if device.type == "cuda" and name == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigurationError("precision is 'bf16' and this GPU has no such arithmetic, expected 'fp16' or 'fp32'")
+    return name
+
+
+def _processor_flags() -> set[str]:
+    """Instruction sets of the processor by Linux's names; none on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    named = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return set(next(named, "").split())

@@ -36,3 +36,12 @@ class Rotation:
     def advance(self) -> None:
         """The planned frame was segmented."""
         self._next = (self._next + 1) % self._subnetworks
+
+
+def steps_to_meet_every_plan(subnetworks: int) -> int:
+    """So many frames after a reset have met every computation that a stream will ever ask for.
+
+    The rotation begins with sub-network 0, so a window that is not yet full, or just full, belongs to one known
+    sub-network each; from then on every sub-network meets the others in one order, that of the rotation.
+    """
+    return 2 * subnetworks - 1

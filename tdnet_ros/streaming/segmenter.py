@@ -2,82 +2,64 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tdnet_ros.errors import CheckpointError, ConfigurationError
+from tdnet_ros.errors import ConfigurationError, StaleFrame, StateError
 from tdnet_ros.labels import LabelSet
-from tdnet_ros.networks import load_network, network_info
-from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
-from tdnet_ros.streaming.runtime import Preprocessor, Runtime
-from tdnet_ros.streaming.schedule import Plan, Rotation
+from tdnet_ros.networks import AUTO, load_network
+from tdnet_ros.networks.export import export_folder
+from tdnet_ros.streaming.continuity import ContinuityLimits
+from tdnet_ros.streaming.engines import build_engine
+from tdnet_ros.streaming.exported import open_export
+from tdnet_ros.streaming.models import choose_weights
+from tdnet_ros.streaming.runtime import Runtime
+from tdnet_ros.streaming.schedule import steps_to_meet_every_plan
+from tdnet_ros.streaming.stream import Segmentation, SegmentationStream
+from tdnet_ros.streaming.together import Turn, batches, segment_batch
 from tdnet_ros.video.frame import Frame
-
-#: The model that ships with weights.
-DEFAULT_MODEL = "td2_mnv2"
-_SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-
-
-@dataclass(frozen=True)
-class StageTimes:
-    """Milliseconds on the steady clock."""
-
-    preprocess_ms: float
-    network_ms: float
-    postprocess_ms: float
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """What became of one frame.
-
-    ``mask`` and ``confidence`` are (H, W) uint8 at the frame's size and belong to the caller; confidence is the
-    softmax of the winning class x 255, None unless asked for. ``warm`` tells whether the whole window took part,
-    ``reset_reason`` why the window was emptied before this frame, if it was; ``resets`` counts how often so far.
-    """
-
-    mask: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.uint8] | None
-    plan: Plan
-    warm: bool
-    resets: int
-    reset_reason: str | None
-    times: StageTimes
 
 
 class Segmenter:
     """A network with its weights on a device. Streams share it.
 
-    ``weights`` is a file or a state dict; None takes the weights that ship with the model. ``input_height``: frames
-    are resized to this height, keeping their aspect; 0 takes the height that the weights were made for. Raises
-    ConfigurationError for a setting that does not exist here and CheckpointError for weights that do not fit.
+    ``weights`` is a file, a state dict or a folder of ``tdnet-ros export``; None takes those that ship with the
+    model. ``model`` ``auto`` is the one that the weights are of, or without weights the one that ships as default.
+    ``input_height``: frames are resized to this height, keeping their aspect; 0 takes the height that the weights
+    were made for, in an export the exported one. ``device``,
+    ``precision``, ``threads`` and ``runtime`` (the engine) are those of ``tdnet_ros.streaming.runtime.Runtime``.
+    Raises ConfigurationError for a setting that does not exist here and CheckpointError for weights that do not fit.
     """
 
     def __init__(
         self,
-        model: str = DEFAULT_MODEL,
+        model: str = AUTO,
         weights: Path | str | Mapping[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
         input_height: int = 0,
         threads: int = 0,
+        runtime: str = "auto",
     ) -> None:
-        info = network_info(model)
-        if input_height and input_height < info.minimum_size:
-            raise ConfigurationError(f"input_height is {input_height}, expected 0 or at least {info.minimum_size} px")
-        self.runtime = Runtime(device, precision, threads)
-        self.network = load_network(
-            model,
-            shipped_weights(model) if weights is None else weights,
-            device=self.runtime.device,
-            dtype=self.runtime.dtype,
-        )
+        folder = export_folder(weights)
+        if folder is not None:
+            self.runtime, self.network, self.engine = open_export(folder, model, device, precision, threads, runtime)
+        else:
+            self.runtime = Runtime(device, precision, threads, runtime)
+            network = load_network(
+                model,
+                choose_weights(model, weights),
+                device=self.runtime.device,
+                dtype=self.runtime.dtype,
+            )
+            self.engine = build_engine(self.runtime.engine, network, self.runtime.device)
+            self.network = self.engine.network  # the engine's own may have other layers: keep no second copy
+        minimum = self.network.info.minimum_size
+        if input_height and input_height < minimum:
+            raise ConfigurationError(f"input_height is {input_height}, expected 0 or at least {minimum} px")
         self.input_height = input_height
 
     @property
@@ -99,94 +81,56 @@ class Segmenter:
         """A new stream with an empty window: one for each camera."""
         return SegmentationStream(self, limits or ContinuityLimits())
 
-    def warm_up(self, height: int, width: int) -> None:
-        """Run every sub-network, and one with its whole window, at that size: the first frame should not be slow."""
-        stream = self.stream()
-        image = np.zeros((height, width, 3), np.uint8)
-        for index in range(self.network.info.subnetworks + 1):
-            stream.step(Frame(image, stamp_ns=index + 1), confidence=True)
+    def step_together(
+        self, frames: Sequence[tuple[SegmentationStream, Frame]], confidence: bool = False
+    ) -> list[Segmentation | StaleFrame]:
+        """Segment one frame of each of several streams; the results in that order.
 
-
-class SegmentationStream:
-    """One camera's state. Not for use by two threads at once."""
-
-    def __init__(self, segmenter: Segmenter, limits: ContinuityLimits) -> None:
-        self._segmenter = segmenter
-        self._network = segmenter.network
-        self._preprocess = Preprocessor(segmenter.network.info, segmenter.runtime)
-        self._continuity = Continuity(limits)
-        self._schedule = Rotation(segmenter.network.info.subnetworks)
-        self._state = self._network.initial_state()
-        self._fresh = True
-        self._pending_reason: str | None = None
-        self.resets = 0
-
-    @property
-    def limits(self) -> ContinuityLimits:
-        """When a gap or a step back in time empties the window; may be replaced at any time."""
-        return self._continuity.limits
-
-    @limits.setter
-    def limits(self, limits: ContinuityLimits) -> None:
-        self._continuity.limits = limits
-
-    def reset(self, reason: str = "asked for by the caller") -> None:
-        """Empty the window. Counted, unless the window is empty already."""
-        if self._fresh:
-            return
-        self._continuity.forget()
-        self._empty(reason)
-
-    def step(self, frame: Frame, confidence: bool = False) -> Segmentation:
-        """Segment one frame. Raises StaleFrame, and leaves the window as it was, when the frame is not newer.
-
-        A frame that does not continue the stream empties the window first. When the network fails, the window
-        stays as it was before the frame.
+        Frames that need the same computation go through the network as one batch, which gives what they would give
+        one by one. A frame that is not newer than its stream's last has its StaleFrame as result; the others are
+        segmented all the same. When the network fails, every window stays as it was before the call. Raises
+        StateError for a stream of another segmenter and for two frames of one stream.
         """
-        reason = self._continuity.check(frame)
-        if reason is not None:
-            self._empty(reason)
-        plan = self._schedule.plan()
-        size = self._segmenter.network_size(frame.height, frame.width)
-        runtime = self._segmenter.runtime
-        started = time.perf_counter()
-        with runtime.inference():
-            image = self._preprocess(frame, size)
-            runtime.synchronise()
-            preprocessed = time.perf_counter()
-            warm = self._network.is_warm(self._state, plan.subnetwork) or self._network.info.subnetworks == 1
-            scores, state = self._network.advance(image, self._state, plan.subnetwork)
-            runtime.synchronise()
-            inferred = time.perf_counter()
-            decoded = self._network.decode_mask(scores, (frame.height, frame.width), confidence)
-            mask = decoded.mask[0].cpu().numpy()
-            certainty = decoded.confidence[0].cpu().numpy() if decoded.confidence is not None else None
-            finished = time.perf_counter()
-        self._state, self._fresh = state, False
-        self._schedule.advance()
-        reset_reason, self._pending_reason = self._pending_reason, None
-        times = StageTimes(
-            1e3 * (preprocessed - started),
-            1e3 * (inferred - preprocessed),
-            1e3 * (finished - inferred),
-        )
-        return Segmentation(mask, certainty, plan, warm, self.resets, reset_reason, times)
+        self._check_streams([stream for stream, _ in frames])
+        results: dict[SegmentationStream, Segmentation | StaleFrame] = {}
+        turns = []
+        for stream, frame in frames:
+            try:
+                plan = stream.begin(frame)
+            except StaleFrame as error:
+                results[stream] = error
+                continue
+            step = self.network.plan(stream.state, plan.subnetwork)
+            turns.append(Turn(stream, frame, plan, step, self.network_size(frame.height, frame.width)))
+        with self.runtime.inference():
+            outcomes = [
+                outcome
+                for batch in batches(turns)
+                for outcome in segment_batch(batch, self.engine, self.runtime, confidence)
+            ]
+        for done in outcomes:
+            stream = done.turn.stream
+            reason = stream.finish(done.state)
+            results[stream] = Segmentation(
+                done.mask, done.confidence, done.turn.plan, done.warm, stream.resets, reason, done.times
+            )
+        return [results[stream] for stream, _ in frames]
 
-    def _empty(self, reason: str) -> None:
-        self._state = self._network.initial_state()
-        self._schedule.reset()
-        self._fresh = True
-        self._pending_reason = reason
-        self.resets += 1
+    def warm_up(self, height: int, width: int, cameras: int = 1) -> None:
+        """Make every step ready that a frame of that size can meet, in batches of that many cameras too.
 
+        The first frames should not be slow: an engine prepares a step when it first meets it.
+        """
+        image = np.zeros((height, width, 3), np.uint8)
+        for batch in {1, cameras}:
+            streams = [self.stream() for _ in range(batch)]
+            for index in range(steps_to_meet_every_plan(self.network.info.subnetworks)):
+                frame = Frame(image, stamp_ns=index + 1)
+                self.step_together([(stream, frame) for stream in streams], confidence=True)
 
-def shipped_weights(model: str) -> Path:
-    """The weight file that ships with a model; raises CheckpointError for a model that has none."""
-    path = _SHIPPED_WEIGHTS / f"{model}.safetensors"
-    if not path.is_file():
-        shipped = sorted(found.stem for found in _SHIPPED_WEIGHTS.glob("*.safetensors"))
-        raise CheckpointError(
-            f"weights is not set and model '{model}' ships without weights (these ship with some: {shipped}): "
-            "name a weight file"
-        )
-    return path
+    def _check_streams(self, streams: Sequence[SegmentationStream]) -> None:
+        for stream in streams:
+            if stream.segmenter is not self:
+                raise StateError("stream belongs to another segmenter, expected one that stream() of this one made")
+        if len(set(streams)) < len(streams):
+            raise StateError(f"frames are of {len(set(streams))} streams, expected {len(streams)}: one frame of each")

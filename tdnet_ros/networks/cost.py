@@ -1,0 +1,76 @@
+"""What a network costs, counted without computing it: parameters and multiply-accumulates.
+
+Definitions. A MAC is one multiplication and one addition; GMAC = 1e9 of them, GFLOP = 2 GMAC. Counted are all
+convolutions, matrix products and both products of every attention, as ``compute`` does them at that size, by torch's
+flop counter on tensors without memory. Not counted: activations, norms (batch norm is folded into the convolutions),
+softmax, pooling, upsampling and the decoding of the mask, which together are well below one percent.
+
+``steady`` is a frame with its whole window, ``warm_up`` one without a window, as after a reset. For networks without
+a memory they are the same. The official TD4-PSP18 counts 257.4 GMAC at 769x1537, of which 4.9 are the fully-connected
+layers of the attention at the frame's resolution: here they run on the cached values, at a sixteenth of the positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.networks.catalog import build_network
+from tdnet_ros.networks.info import NetworkInfo
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``parameters`` of all sub-networks and those that one frame uses; GMAC of a frame at ``size`` (height, width)."""
+
+    size: tuple[int, int]
+    parameters: int
+    parameters_used: int
+    steady_gmac: float
+    warm_up_gmac: float
+
+
+def count_cost(network: str | NetworkInfo, size: tuple[int, int] | None = None) -> Cost:
+    """The cost of a network at a size (height, width), by default the one that its weights are made for.
+
+    Raises ConfigurationError for an unknown network or a size below its minimum.
+    """
+    with torch.device("meta"):
+        built = build_network(network).eval()
+    size = size or built.info.input_size
+    if min(size) < built.info.minimum_size:
+        raise ConfigurationError(
+            f"size is {size[1]}x{size[0]}, expected at least {built.info.minimum_size} px per side"
+        )
+    every = sum(parameter.numel() for parameter in built.parameters())
+    others = sum(parameter.numel() for name, parameter in built.named_parameters() if _subnetwork(name) > 0)
+    image = torch.empty((1, 3, *size), device="meta")
+    state = built.initial_state()
+    warm_up, kept = _count_step(built, image, state, built.plan(state, 0))
+    # All sub-networks of a network are alike: what one keeps has the shapes of what another keeps.
+    for subnetwork in range(1, built.info.subnetworks):
+        state = built.remember(state, StepPlan(subnetwork), image_size(image), kept)
+    plan = built.plan(state, 0)
+    steady = _count_step(built, image, state, plan)[0] if plan.sources else warm_up
+    return Cost(size, every, every - others, steady, warm_up)
+
+
+def _subnetwork(parameter: str) -> int:
+    family, _, rest = parameter.partition(".")
+    return int(rest.partition(".")[0]) if family == "subnetworks" else 0
+
+
+@torch.no_grad()
+def _count_step(
+    network: SegmentationNetwork, image: Tensor, state: Any, plan: StepPlan
+) -> tuple[float, tuple[Tensor, ...]]:
+    """GMAC of a step and the tensors that it keeps."""
+    with FlopCounterMode(display=False) as counter:
+        _, *kept = network.compute(plan, image, *network.cached(state, plan))
+    return counter.get_total_flops() / 2e9, tuple(kept)

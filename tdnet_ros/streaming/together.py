@@ -1,0 +1,109 @@
+"""One step of several cameras: frames that ask for the same computation go through the network as one batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tdnet_ros.networks.masks import Decoded
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
+from tdnet_ros.streaming.engines import Engine
+from tdnet_ros.streaming.runtime import Runtime
+from tdnet_ros.streaming.schedule import Plan
+from tdnet_ros.streaming.stream import SegmentationStream, StageTimes
+from tdnet_ros.video.frame import Frame
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stream's frame that is due; ``size`` (h, w) is that at which it goes through the network."""
+
+    stream: SegmentationStream
+    frame: Frame
+    plan: Plan
+    step: StepPlan
+    size: tuple[int, int]
+
+    @property
+    def computation(self) -> tuple[object, ...]:
+        """Turns that agree in this can be one batch."""
+        return self.step, self.size, self.frame.height, self.frame.width
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the network made of a turn: mask and confidence (H, W) uint8, and the stream's next state."""
+
+    turn: Turn
+    mask: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.uint8] | None
+    warm: bool
+    state: Any
+    times: StageTimes
+
+
+def batches(turns: Iterable[Turn]) -> list[list[Turn]]:
+    """The turns by computation, each in the order in which they came."""
+    groups: dict[tuple[object, ...], list[Turn]] = {}
+    for turn in turns:
+        groups.setdefault(turn.computation, []).append(turn)
+    return list(groups.values())
+
+
+def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confidence: bool) -> list[Outcome]:
+    """Segment turns of one computation, in their order. No stream is changed.
+
+    Raises StateError when a frame cannot be segmented from the state of its stream.
+    """
+    network = engine.network
+    started = time.perf_counter()
+    images = [turn.stream.preprocess(turn.frame, turn.size) for turn in turns]
+    runtime.synchronise()
+    preprocessed = time.perf_counter()
+    for turn, image in zip(turns, images, strict=True):
+        network.check(image, turn.stream.state, turn.step.subnetwork)
+    scores, *kept = engine.compute(turns[0].step, _stacked(images), *_stacked_windows(network, turns))
+    runtime.synchronise()
+    inferred = time.perf_counter()
+    decoded = network.decode_mask(scores, (turns[0].frame.height, turns[0].frame.width), confidence)
+    pictures = list(_pictures(decoded))
+    finished = time.perf_counter()
+    times = StageTimes(1e3 * (preprocessed - started), 1e3 * (inferred - preprocessed), 1e3 * (finished - inferred))
+    outcomes = []
+    for index, (turn, image, (mask, certainty)) in enumerate(zip(turns, images, pictures, strict=True)):
+        state = turn.stream.state
+        own = tuple(x[index : index + 1] for x in kept)
+        outcomes.append(
+            Outcome(
+                turn,
+                mask,
+                certainty,
+                network.is_warm(state, turn.step.subnetwork),
+                network.remember(state, turn.step, image_size(image), own),
+                times,
+            )
+        )
+    return outcomes
+
+
+def _stacked_windows(network: SegmentationNetwork, turns: Sequence[Turn]) -> list[Tensor]:
+    windows = [network.cached(turn.stream.state, turn.step) for turn in turns]
+    return [_stacked(tensors) for tensors in zip(*windows, strict=True)]
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _pictures(decoded: Decoded) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]]:
+    """Mask and confidence (H, W) of every picture of the batch."""
+    masks = decoded.mask.cpu().numpy()
+    confidences = decoded.confidence.cpu().numpy() if decoded.confidence is not None else [None] * len(masks)
+    yield from zip(masks, confidences, strict=True)

@@ -64,7 +64,7 @@ def account_frames(sent_stamps: Iterable[int], mask_stamps: Iterable[int], count
     )
 
 
-def read_counters(bag: Path, topic: str) -> NodeCounters:
+def read_status(bag: Path, topic: str) -> dict[str, str]:
     """The node's last word in the diagnostics of a bag; raises SourceError when it said nothing."""
     values: dict[str, str] = {}
     for _, message in read_messages(bag, DIAGNOSTICS_TYPE, topic):
@@ -75,7 +75,12 @@ def read_counters(bag: Path, topic: str) -> NodeCounters:
         raise SourceError(
             f"{bag}: no status on '{topic}' has the value '{_PUBLISHED}', expected the node's diagnostics"
         )
-    return counters_of(values)
+    return values
+
+
+def read_counters(bag: Path, topic: str) -> NodeCounters:
+    """The counters in the node's last word; raises SourceError when it said nothing."""
+    return counters_of(read_status(bag, topic))
 
 
 def counters_of(values: Mapping[str, str]) -> NodeCounters:

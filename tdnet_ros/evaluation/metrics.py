@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +34,11 @@ class ConfusionMatrix:
         self.counts += table[:, : self.classes]
         self._missed += table[:, self.classes]
 
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add another matrix's counts."""
+        self.counts += other.counts
+        self._missed += other._missed
+
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union by class (C,); NaN for a class that neither labels nor masks have."""
         intersection = self.counts.diagonal()
@@ -40,5 +47,6 @@ class ConfusionMatrix:
             return np.where(union > 0, intersection / union, np.nan)
 
     def miou(self) -> float:
-        """Mean of the classes' IoU, over the classes that occur."""
-        return float(np.nanmean(self.iou()))
+        """Mean of the classes' IoU, over the classes that occur; NaN when nothing was counted."""
+        values = self.iou()
+        return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan

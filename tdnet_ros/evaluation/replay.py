@@ -63,10 +63,12 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
 
     Raises NodeProcessError when a process ends before its time or badly; no process is left running.
     """
+    source = open_source(settings.source, settings.rate_hz or None, settings.topic or None)
     transport = settings.transport
     if transport == "auto":
-        source = open_source(settings.source, topic=settings.topic or None)
         transport = "compressed" if source.compressed else "raw"
+    lasts_s = (source.frame_count or 0) / source.rate_hz
+    lasts_s = min(filter(None, (lasts_s, settings.duration_s)), default=0.0) / settings.rate
     bag, logs = settings.output / "bag", settings.output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for stale in logs.glob("*.json"):
@@ -112,7 +114,7 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
             },
         )
         say("recorder and node have found each other; playing")
-        slowest_s = _watch(player, (segmentation, recorder), status, say)
+        slowest_s = _watch(player, (segmentation, recorder), status, lasts_s, say)
         player.require_success()
         sent = json.loads(sent_log.read_text(encoding="utf-8"))["frames"]
         say(f"{len(sent)} frames sent; waiting for the last mask")
@@ -147,8 +149,14 @@ def _wait_until_matched(status: _Status, nodes: tuple[NodeProcess, ...]) -> None
         time.sleep(_POLL_S)
 
 
-def _watch(player: NodeProcess, others: tuple[NodeProcess, ...], status: _Status, say: Callable[[str], None]) -> float:
-    """Wait for the player's end; the longest time in s that passed between two masks."""
+def _watch(
+    player: NodeProcess,
+    others: tuple[NodeProcess, ...],
+    status: _Status,
+    lasts_s: float,
+    say: Callable[[str], None],
+) -> float:
+    """Wait for the player's end, about ``lasts_s`` away unless 0; the longest time in s between two masks."""
     start_s = last_mask_s = last_said_s = time.monotonic()
     masks, slowest_s = 0, 0.0
     while player.running:
@@ -160,7 +168,8 @@ def _watch(player: NodeProcess, others: tuple[NodeProcess, ...], status: _Status
             slowest_s = max(slowest_s, now_s - last_mask_s) if masks else slowest_s
             masks, last_mask_s = count, now_s
         if now_s - last_said_s >= _PROGRESS_PERIOD_S:
-            say(f"{now_s - start_s:5.0f} s, {masks} masks")
+            whole = f" of about {lasts_s:.0f}" if lasts_s else ""
+            say(f"{now_s - start_s:5.0f}{whole} s, {masks} masks")
             last_said_s = now_s
     return slowest_s
 

@@ -22,7 +22,7 @@ FOLDER_RATE_HZ = 10.0
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 _PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
-_BAG_SUFFIXES = (".mcap", ".db3")
+_BAG_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class ImageSource(ABC):
     ``name`` is for people. ``size`` is (width, height) of the first image. ``frame_count`` is None where only
     playing to the end would tell. ``has_clock`` says that stamps are wall-clock capture times; otherwise they
     count from the start of the source. ``compressed`` says that images are stored as CompressedImage messages.
+    ``damage`` says in words what of the source could not be read, as far as it has been.
     """
 
     name: str
@@ -79,6 +80,10 @@ class ImageSource(ABC):
     frame_count: int | None
     has_clock: bool = False
     compressed: bool = False
+
+    @property
+    def damage(self) -> list[str]:
+        return []
 
     @abstractmethod
     def __iter__(self) -> Iterator[SourceImage]:
@@ -99,13 +104,13 @@ def open_source(path: str | Path, rate_hz: float | None = None, topic: str | Non
     if path.suffix == ".bag":
         raise SourceError(f"{path} is a ROS 1 bag; convert it first: rosbags-convert --src {path} --dst NEW")
     holds_bag = path.is_dir() and (
-        (path / "metadata.yaml").exists() or any(entry.suffix in _BAG_SUFFIXES for entry in path.iterdir())
+        (path / "metadata.yaml").exists() or any(entry.name.endswith(_BAG_SUFFIXES) for entry in path.iterdir())
     )
-    if holds_bag or path.suffix in _BAG_SUFFIXES:
+    if holds_bag or path.name.endswith(_BAG_SUFFIXES):
         # Imported here so that playing videos and folders does not ask for the rosbags library.
-        from tdnet_ros.video.bag_source import BagSource
+        from tdnet_ros.video.bag_source import open_bag
 
-        return BagSource(path, rate_hz, topic)
+        return open_bag(path, rate_hz, topic)
     if topic:
         raise SourceError(f"topic is '{topic}', but {path} is not a bag: only bags have topics")
     return ImageFolder(path, rate_hz) if path.is_dir() else VideoFile(path, rate_hz)
@@ -117,6 +122,7 @@ class VideoFile(ImageSource):
     def __init__(self, path: Path, rate_hz: float | None = None) -> None:
         self.path = path
         self.name = path.name
+        self._undecodable = 0
         self._steady_rate_hz = rate_hz
         with self._open() as container:
             stream = container.streams.video[0]
@@ -131,6 +137,11 @@ class VideoFile(ImageSource):
             raise SourceError(f"{path} holds no frame that can be decoded, expected at least one")
         height, width = first.content.image.shape[:2]
         self.size = (width, height)
+
+    @property
+    def damage(self) -> list[str]:
+        count = self._undecodable
+        return [f"{count} packets of {self.name} could not be decoded and were left out"] if count else []
 
     def _open(self) -> av.container.InputContainer:
         try:
@@ -147,7 +158,7 @@ class VideoFile(ImageSource):
         with self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for frame in _decodable_frames(container, stream, self.path):
+            for frame in self._decodable_frames(container, stream):
                 if self._steady_rate_hz or frame.pts is None or frame.time_base is None:
                     time_ns = round(index * 1e9 / self.rate_hz)
                 else:
@@ -161,25 +172,25 @@ class VideoFile(ImageSource):
                 yield SourceImage(index, time_ns, time_ns, Pixels(image, "rgb8"))
                 index, last_ns = index + 1, time_ns
 
-
-def _decodable_frames(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path
-) -> Iterator[av.VideoFrame]:
-    """Every frame that can be decoded. A recording cut off by a power failure is played as far as it goes."""
-    damaged = 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            frames = packet.decode() if packet is not None else []
-        except av.error.FFmpegError:
-            damaged += 1
-            continue
-        if packet is None:
-            break
-        yield from frames
-    if damaged:
-        _log.warning("%s: %d packets could not be decoded and were left out", path, damaged)
+    def _decodable_frames(
+        self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """Every frame that can be decoded. A recording cut off by a power failure is played as far as it goes."""
+        damaged = 0
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                frames = packet.decode() if packet is not None else []
+            except av.error.FFmpegError:
+                damaged += 1
+                continue
+            if packet is None:
+                break
+            yield from frames
+        self._undecodable = damaged
+        if damaged:
+            _log.warning("%s", self.damage[0])
 
 
 class ImageFolder(ImageSource):
@@ -197,6 +208,11 @@ class ImageFolder(ImageSource):
             raise SourceError(f"{path} holds no picture and no bag, expected files named {sorted(_PICTURE_FORMATS)}")
         self.frame_count = len(self._files)
         self.size = picture_size(self._read(self._files[0]).data, str(self._files[0]))
+
+    @property
+    def picture_names(self) -> list[str]:
+        """File names without ending, in order."""
+        return [file.stem for file in self._files]
 
     def _read(self, file: Path) -> CompressedPicture:
         try:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.networks.layers import upsample
+from tdnet_ros.training.clip import ClipScores
+from tdnet_ros.training.distillation import distillation
 
 
 def class_weights(frequency: Tensor, offset: float = 1.10) -> Tensor:
@@ -35,3 +41,99 @@ def cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None = None)
     size = (labels.shape[1], labels.shape[2])
     logits = upsample(scores, size, align_corners=False)
     return F.cross_entropy(logits, labels.long(), weight=weights, ignore_index=UNLABELLED)
+
+
+#: Pixels that the network gives less than this probability to be what they are count as hard.
+_HARD_PROBABILITY = 0.7
+#: At least one pixel in this many is trained on, hard or not.
+_PIXELS_PER_KEPT = 16
+
+
+def hard_pixel_cross_entropy(scores: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+    """Cross entropy over the hardest pixels alone (OHEM): scores (B, C, h, w), labels (B, H, W) -> mean.
+
+    With l the losses of the labelled pixels of the whole batch, of scores upsampled to the labels' size, and
+    n = B H W // 16: the mean over {l > -ln 0.7} if those are at least n, else over the n largest l. Source:
+    ``OhemCELoss2D`` of the official Training/ptsemseg/loss/loss.py, with n from loss/__init__.py; ``align_corners``
+    is the network's. TDNet's losses on the recomposed scores and on a path's own scores are both this function.
+
+    Unlike there, unlabelled pixels (255; 250 there) never count: there they stand among the n largest with a loss of
+    0 as soon as fewer than n pixels are labelled, and pull the mean down. A batch without labels has loss 0, with
+    gradients of 0. n follows the labels that are given rather than the configured crop, which is the same number.
+    """
+    if labels.numel() < _PIXELS_PER_KEPT:
+        raise ConfigurationError(
+            f"labels have shape {tuple(labels.shape)}, expected at least {_PIXELS_PER_KEPT} pixels (B, H, W)"
+        )
+    labels = labels.long()
+    logits = upsample(scores, (labels.shape[1], labels.shape[2]), align_corners)
+    losses = F.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none").flatten()
+    # Unlabelled pixels have a loss of exactly 0: they add nothing to either sum, and are left out of both counts.
+    # Both sums are always taken, so that a GPU need not wait for the counts.
+    at_least = losses.numel() // _PIXELS_PER_KEPT
+    hard = losses > -math.log(_HARD_PROBABILITY)
+    hardest = losses.topk(at_least, sorted=False).values
+    labelled = (labels != UNLABELLED).sum().clamp(min=1, max=at_least)
+    return torch.where(
+        hard.sum() >= at_least,
+        (losses * hard).sum() / hard.sum().clamp(min=1),
+        hardest.sum() / labelled,
+    )
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each part of TDNet's loss counts; the defaults are the official ones (td4_psp.py, ``forward``)."""
+
+    recomposed: float = 1.0
+    own_path: float = 0.5
+    distillation: float = 1.0
+    group_distillation: float = 0.5
+    auxiliary: float = 0.1
+
+
+class LossTerms(NamedTuple):
+    """The parts of TDNet's loss, not yet weighted, each a scalar."""
+
+    recomposed: Tensor
+    own_path: Tensor
+    distillation: Tensor
+    group_distillation: Tensor
+    auxiliary: Tensor
+
+    def total(self, weights: LossWeights) -> Tensor:
+        """The weighted sum, which is what to descend on."""
+        return (
+            weights.recomposed * self.recomposed
+            + weights.own_path * self.own_path
+            + weights.distillation * self.distillation
+            + weights.group_distillation * self.group_distillation
+            + weights.auxiliary * self.auxiliary
+        )
+
+
+def tdnet_loss(
+    scores: ClipScores,
+    labels: Tensor,
+    teacher: Tensor,
+    teacher_group: Tensor,
+    align_corners: bool,
+    auxiliary: Tensor | None = None,
+) -> LossTerms:
+    """The loss of a clip whose newest frame is labelled: labels (B, H, W), all scores (B, C, h, w).
+
+    L = OHEM(S, y) + 0.5 OHEM(S_p, y) + KL(T || S) + 0.5 KL(T_p || S_p) + 0.1 OHEM(S_a, y), with S the recomposed
+    scores, S_p those of path p's own feature without a window, T the teacher's and T_p those of the teacher's group
+    for that path (``teacher.group_of_path``), all of the newest frame; S_a are those of an auxiliary head, whose term
+    is 0 without one. Source: official td4_psp.py and td2_psp.py, ``forward``. Recomposed and own scores come from the
+    same head, which has to serve a stream's first frames, too.
+    """
+    return LossTerms(
+        recomposed=hard_pixel_cross_entropy(scores.recomposed, labels, align_corners),
+        own_path=hard_pixel_cross_entropy(scores.own_path, labels, align_corners),
+        distillation=distillation(scores.recomposed, teacher),
+        group_distillation=distillation(scores.own_path, teacher_group),
+        auxiliary=scores.recomposed.new_zeros(())
+        if auxiliary is None
+        else hard_pixel_cross_entropy(auxiliary, labels, align_corners),
+    )

@@ -19,6 +19,7 @@ import torch
 from tdnet_ros import __version__
 from tdnet_ros.networks import network_info
 from tdnet_ros.networks.checkpoints import save_checkpoint
+from tdnet_ros.networks.metadata import to_metadata
 from tdnet_ros.streaming import Segmenter
 from tdnet_ros.training.datasets import class_shares, read_labelled_frames
 from tdnet_ros.training.losses import class_weights, correct_prior
@@ -100,15 +101,7 @@ def publish(trainings: Sequence[Path], data: Path, output: Path, prior_correctio
     state = torch.load(trainings[-1] / "model.pth", map_location="cpu", weights_only=True)
     shares = class_shares(read_labelled_frames(data / "sequences.csv", "train", len(info.labels)), len(info.labels))
     state = correct_prior(state, class_weights(torch.from_numpy(shares)), prior_correction)
-    metadata = {
-        "model": model,
-        "labels": info.labels.name,
-        "mean": json.dumps(info.mean),
-        "std": json.dumps(info.std),
-        "input_size": json.dumps(info.input_size),
-        "terms": _TERMS,
-        "version": __version__,
-    }
+    metadata = to_metadata(info, terms=_TERMS, version=__version__)
     save_checkpoint(weights, state, metadata)
     card = _CARD.format(
         **_facts(records, model),

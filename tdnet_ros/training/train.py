@@ -1,12 +1,12 @@
 """The training loop: one sub-network first, then all of them over clips.
 
 ``python -m tdnet_ros.training.train --data CAMVID --backbone FILE --output DIR`` trains the light model that ships.
+The command of new trainings is ``tdnet-ros train`` (trainer.py); this one stays as the way that file was made.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import logging
 import time
@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tdnet_ros.networks.catalog import MobilePath, build_network, network_info
+from tdnet_ros.networks.catalog import build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
+from tdnet_ros.networks.paths import MobilePath
 from tdnet_ros.networks.tdnet import TDNet
+from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.datasets import (
     Augmentation,
     ClipSampler,
@@ -30,6 +32,7 @@ from tdnet_ros.training.datasets import (
 )
 from tdnet_ros.training.losses import class_weights, cross_entropy
 from tdnet_ros.training.pretrained import load_folded_mobilenet
+from tdnet_ros.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -58,31 +61,12 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-class WeightAverage:
-    """Exponential moving average of a network's weights and buffers; starts short so that it forgets the start."""
-
-    def __init__(self, network: TDNet, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval()
-        self.decay = decay
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        current = network.state_dict()
-        for name, value in self.network.state_dict().items():
-            if value.dtype.is_floating_point:
-                value.lerp_(current[name], 1 - decay)
-            else:
-                value.copy_(current[name])
-
-
 def train(recipe: Recipe, frames: list[LabelledFrame], backbone: Path, output: Path) -> TDNet:
     """Train a model on labelled frames; writes ``OUTPUT/model.pth`` and ``OUTPUT/training.json``."""
     torch.manual_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
     network = build_network(recipe.model)
+    assert isinstance(network, TDNet)
     sampler = ClipSampler(frames, recipe.augmentation, recipe.seed, recipe.drive_balance)
     shares = torch.tensor(class_shares(frames, len(network.info.labels)), dtype=torch.float32)
     weights = class_weights(shares)
@@ -145,18 +129,13 @@ def _clip_loss(
     network: TDNet, images: Pixels, labels: Pixels, order: list[int], weights: Tensor, own_path_weight: float
 ) -> Tensor:
     """Loss of a clip (T, B, H, W, 3): the recomposed scores of the newest frame, and every path's own scores."""
-    state = network.initial_state()
+    truths = [torch.from_numpy(frame) for frame in labels]
+    encoded = encode_clip(network, [_normalise(network, frame) for frame in images], order)
     total = torch.zeros(())
-    for t, subnetwork in enumerate(order):
-        truth = torch.from_numpy(labels[t])
-        encoded = network.encode(_normalise(network, images[t]), subnetwork)
-        classify = network.subnetwork(subnetwork).classify
-        total = total + own_path_weight * cross_entropy(classify(encoded.value, encoded.details), truth, weights)
-        if network.is_warm(state, subnetwork):
-            recomposed = network.recompose(encoded, state, subnetwork)
-            total = total + cross_entropy(classify(recomposed, encoded.details), truth, weights)
-        state = network.remember(encoded, state, subnetwork)
-    return total
+    for frame, subnetwork, truth in zip(encoded, order, truths, strict=True):
+        own = own_path_scores(network, frame, subnetwork)
+        total = total + own_path_weight * cross_entropy(own, truth, weights)
+    return total + cross_entropy(recomposed_scores(network, encoded, order), truths[-1], weights)
 
 
 def _normalise(network: TDNet, images: Pixels) -> Tensor:

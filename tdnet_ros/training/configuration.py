@@ -1,0 +1,202 @@
+"""What a training is told: one dataclass per part, read from yaml. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tdnet_ros.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class SequencesSettings:
+    """Labelled frames of a ``sequences.csv``; the sequence ``selection`` is held out, '' holds none out."""
+
+    index: str = ""
+    split: str = "train"
+    selection: str = "0006R0"
+
+
+@dataclass(frozen=True)
+class StreetSettings:
+    """Rendered streets: one sequence of ``frames`` frames for each seed."""
+
+    seeds: tuple[int, ...] = ()
+    frames: int = 60
+    height: int = 360
+    width: int = 480
+    rate_hz: float = 15.0
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Sources of frames; at least one of them has to give some. ``drive_balance``: see ClipSampler."""
+
+    sequences: SequencesSettings = field(default_factory=SequencesSettings)
+    street: StreetSettings = field(default_factory=StreetSettings)
+    drive_balance: float = 0.5
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """Ranges of the random changes. One draw holds for a clip, but for the small camera motion between its frames.
+
+    Frames at most ``dense_gap_s`` apart are a stream as they are. Where frames are sparser, ``slow_share`` of the
+    clips are frames at most ``slow_gap_s`` apart, the others one frame under small camera motions.
+    """
+
+    crop: tuple[int, int] = (288, 352)
+    scale: tuple[float, float] = (0.6, 1.6)
+    flip: bool = True
+    photometric: float = 1.0
+    motion_zoom: float = 0.04
+    motion_shift_px: float = 6.0
+    slow_share: float = 0.3
+    dense_gap_s: float = 0.2
+    slow_gap_s: float = 1.5
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW, at a rate that rises over ``warmup_steps`` and falls to 0 as (1 - progress) ** 0.9 in each stage."""
+
+    backbone_rate: float = 3e-4
+    head_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 0
+    average_decay: float = 0.995
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """One stage: ``kind`` names its class (stages.py); ``batch`` is that of all processes together.
+
+    ``loss`` is ``cross_entropy`` or ``ohem``. The rest is for kind ``tdnet``: weights of the losses, and the teacher's
+    catalog name and weight file where a distillation's weight is above 0.
+    """
+
+    kind: str = "tdnet"
+    steps: int = 1000
+    batch: int = 4
+    rate: float = 1.0
+    loss: str = "cross_entropy"
+    class_weights: bool = True
+    freeze_norms: bool = False
+    own_path: float = 0.5
+    distillation: float = 0.0
+    group_distillation: float = 0.0
+    teacher: str = ""
+    teacher_weights: str = ""
+    teacher_groups: int = 4
+
+
+@dataclass(frozen=True)
+class TrainingConfiguration:
+    """A whole training. ``backbone`` names folded ImageNet MobileNetV2 weights, ``start`` weights of the network.
+
+    ``labels`` and ``input_size`` replace the catalog's where given.
+    """
+
+    model: str = "td2_mnv2"
+    labels: str = ""
+    input_size: tuple[int, ...] = ()
+    seed: int = 1
+    precision: str = "fp32"
+    backbone: str = ""
+    start: str = ""
+    terms: str = ""
+    log_every: int = 20
+    checkpoint_every: int = 200
+    validate_every: int = 500
+    data: DataSettings = field(default_factory=DataSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    stages: tuple[StageSettings, ...] = (StageSettings("single"), StageSettings("tdnet"))
+
+
+Part = TypeVar("Part")
+_CHOICES = {
+    "precision": ("fp32", "bf16", "fp16"),
+    "loss": ("cross_entropy", "ohem"),
+}
+_AT_LEAST_ONE = ("steps", "batch", "log_every", "checkpoint_every", "validate_every", "teacher_groups")
+
+
+def read_configuration(path: Path) -> TrainingConfiguration:
+    """Read a yaml file; ``$NAME`` in texts stands for environment variables.
+
+    Raises ConfigurationError for a file that cannot be read, and for any field that is unknown or out of range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"training configuration '{path}' cannot be read: {error}") from error
+    return parse_configuration(content)
+
+
+def parse_configuration(content: Any) -> TrainingConfiguration:
+    """The configuration of a yaml file's content; errors as of ``read_configuration``."""
+    configuration = _part(TrainingConfiguration, content, "")
+    if not configuration.stages:
+        raise ConfigurationError("stages is [], expected at least one stage")
+    if len(configuration.input_size) not in (0, 2):
+        raise ConfigurationError(f"input_size is {list(configuration.input_size)}, expected [height, width]")
+    return configuration
+
+
+def _part(kind: type[Part], content: Any, name: str) -> Part:
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{name or 'configuration'} is {content!r}, expected fields with their values")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{name}." if name else ""
+    for key in content:
+        if key not in hints:
+            raise ConfigurationError(f"{prefix}{key} is unknown, expected one of {sorted(hints)}")
+    values = {key: _value(hints[key], value, f"{prefix}{key}") for key, value in content.items()}
+    for key, value in values.items():
+        _check(key, value, f"{prefix}{key}")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _part(typing.cast(type[Any], hint), value, name)
+    if typing.get_origin(hint) is tuple:
+        arguments = typing.get_args(hint)
+        many = arguments[-1] is Ellipsis
+        if not isinstance(value, list) or (not many and len(value) != len(arguments)):
+            raise ConfigurationError(f"{name} is {value!r}, expected a list" + ("" if many else " of two numbers"))
+        kinds = [arguments[0]] * len(value) if many else arguments
+        return tuple(_value(k, v, f"{name}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if isinstance(value, str) and hint is float:  # yaml takes 3e-4 for text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    accepted: tuple[type, ...] = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigurationError(f"{name} is {value!r}, expected {_KINDS[hint]}")
+    if hint is str:
+        return os.path.expandvars(str(value))
+    return float(typing.cast(float, value)) if hint is float else value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _check(key: str, value: Any, name: str) -> None:
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ConfigurationError(f"{name} is '{value}', expected one of {list(_CHOICES[key])}")
+    if key in _AT_LEAST_ONE and value < 1:
+        raise ConfigurationError(f"{name} is {value}, expected at least 1")
+    if key == "crop" and min(value) < 32:
+        raise ConfigurationError(f"{name} is {list(value)}, expected at least 32 px per side")
+    if key == "scale" and not 0 < value[0] <= value[1]:
+        raise ConfigurationError(f"{name} is {list(value)}, expected two numbers above 0 in rising order")
+    if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < float("inf"):
+        raise ConfigurationError(f"{name} is {value}, expected 0 or more")

@@ -1,0 +1,129 @@
+"""Random clips, cut and changed on the device that holds the frames.
+
+The choice of a step's clips depends on seed, stage and step alone. All processes choose the clips of the whole batch
+and make their own share of them, so that more processes train on the same clips.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tdnet_ros.labels import UNLABELLED
+from tdnet_ros.training.configuration import AugmentationSettings
+from tdnet_ros.training.frame_store import FrameStore
+
+Floats = npt.NDArray[np.float64]
+
+
+class Clips(NamedTuple):
+    """RGB images (T, B, 3, h, w) in 0..1 and labels (T, B, h, w) int64, oldest first."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Draw(NamedTuple):
+    """One clip: its frames, a map from picture to crop (3, 3) for each, and gamma, gain (3,) and offset."""
+
+    frames: list[int]
+    views: list[Floats]
+    gamma: float
+    gain: Floats
+    offset: float
+
+
+class DeviceClips:
+    """Draws clips from a store."""
+
+    def __init__(self, store: FrameStore, settings: AugmentationSettings, drive_balance: float) -> None:
+        self.store = store
+        self.settings = settings
+        drives = Counter(store.sequences)
+        shares = np.array([drives[name] ** (drive_balance - 1.0) for name in store.sequences])
+        self.probabilities = shares / shares.sum()
+
+    def batch(self, seed: tuple[int, ...], size: int, length: int, rank: int = 0, processes: int = 1) -> Clips:
+        """Process ``rank``'s share of the ``size`` clips of ``length`` frames that the seed stands for."""
+        random = np.random.default_rng(seed)
+        draws = [self._draw(random, length) for _ in range(size)]
+        return self._render(draws[rank * size // processes : (rank + 1) * size // processes], length)
+
+    def _draw(self, random: np.random.Generator, length: int) -> Draw:
+        newest = int(random.choice(len(self.probabilities), p=self.probabilities))
+        settings, strength = self.settings, self.settings.photometric
+        view = self._view(random)
+        frames, views = [newest] * length, [view]
+        slow = random.random() < settings.slow_share
+        if length > 1 and (
+            self._follow(newest, length, settings.dense_gap_s)
+            or (slow and self._follow(newest, length, settings.slow_gap_s))
+        ):
+            frames, views = list(range(newest - length + 1, newest + 1)), [view] * length
+        else:
+            for _ in range(length - 1):
+                views.insert(0, self._camera_motion(random) @ views[0])
+        gamma = float(np.exp(strength * random.uniform(-0.3, 0.3)))
+        gain = 1 + strength * (random.uniform(0.75, 1.25) * random.uniform(0.94, 1.06, 3) - 1)
+        return Draw(frames, views, gamma, gain, strength * random.uniform(-20, 20) / 255)
+
+    def _follow(self, newest: int, length: int, gap_s: float) -> bool:
+        """Whether the frames up to ``newest`` are of one drive and at most that far apart."""
+        first, store = newest - length + 1, self.store
+        return first >= 0 and all(
+            store.sequences[i] == store.sequences[i + 1] and 0 < store.times_s[i + 1] - store.times_s[i] <= gap_s
+            for i in range(first, newest)
+        )
+
+    def _view(self, random: np.random.Generator) -> Floats:
+        """Map from picture to crop: random scale, mirror and place."""
+        (height, width), (rows, columns) = self.store.labels.shape[1:], self.settings.crop
+        scale = float(np.exp(random.uniform(*np.log(self.settings.scale))))
+        mirrored = random.random() < 0.5 and self.settings.flip
+        slack_x, slack_y = width * scale - columns, height * scale - rows
+        x = random.uniform(min(0.0, slack_x), max(0.0, slack_x))
+        y = random.uniform(min(0.0, slack_y), max(0.0, slack_y))
+        if mirrored:
+            return np.array([[-scale, 0, width * scale - x], [0, scale, -y], [0, 0, 1]])
+        return np.array([[scale, 0, -x], [0, scale, -y], [0, 0, 1]])
+
+    def _camera_motion(self, random: np.random.Generator) -> Floats:
+        """Map inside the crop: the older frame is seen from further back and a little to the side."""
+        (rows, columns), settings = self.settings.crop, self.settings
+        zoom = 1 - abs(random.normal(0, settings.motion_zoom / 2))
+        dx, dy = random.normal(0, settings.motion_shift_px / 2, 2)
+        return np.array([[zoom, 0, (1 - zoom) * columns / 2 + dx], [0, zoom, (1 - zoom) * rows / 2 + dy], [0, 0, 1]])
+
+    def _render(self, draws: list[Draw], length: int) -> Clips:
+        store, (rows, columns) = self.store, self.settings.crop
+        device = store.images.device
+        height, width = store.labels.shape[1:]
+        # affine_grid wants the map from the crop's to the picture's coordinates, both from -1 to 1 at the borders.
+        from_unit = np.array([[columns / 2, 0, columns / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
+        to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
+        maps = [to_unit @ np.linalg.inv(draw.views[t]) @ from_unit for t in range(length) for draw in draws]
+        theta = torch.tensor(np.stack(maps)[:, :2], dtype=torch.float32, device=device)
+        index = torch.tensor([draw.frames[t] for t in range(length) for draw in draws], device=device)
+        grid = F.affine_grid(theta, [len(maps), 3, rows, columns], align_corners=False)
+        images = F.grid_sample(store.images[index].float() / 255, grid, align_corners=False)
+
+        def per_clip(values: object) -> Tensor:
+            told = torch.tensor(np.array(values), dtype=torch.float32, device=device)
+            return told.view(len(draws), -1, 1, 1).repeat(length, 1, 1, 1)
+
+        gamma, gain, offset = (
+            per_clip([getattr(draw, name) for draw in draws]) for name in ("gamma", "gain", "offset")
+        )
+        images = (images.clamp(0, 1) ** gamma * gain + offset).clamp(0, 1)
+        # Shifted by one, so that unlabelled pixels and those outside the picture are both 0.
+        shifted = torch.where(store.labels[index] == UNLABELLED, 0, store.labels[index] + 1).float()
+        ids = F.grid_sample(shifted[:, None], grid, mode="nearest", align_corners=False)[:, 0].long()
+        labels = torch.where(ids == 0, UNLABELLED, ids - 1)
+        shape = (length, len(draws))
+        return Clips(images.view(*shape, 3, rows, columns), labels.view(*shape, rows, columns))

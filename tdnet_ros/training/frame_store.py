@@ -1,0 +1,81 @@
+"""Labelled frames on the device: uploaded once as bytes, so that no processor feeds a GPU while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tdnet_ros.errors import ConfigurationError, SourceError
+from tdnet_ros.labels import UNLABELLED
+from tdnet_ros.training.configuration import DataSettings, StreetSettings
+from tdnet_ros.training.datasets import LabelledFrame, read_labelled_frames
+
+
+class FrameStore:
+    """Frames of one size: ``images`` (N, 3, H, W) and ``labels`` (N, H, W), both uint8 on the device.
+
+    Raises SourceError when there are none or their sizes differ, and for labels outside the set.
+    """
+
+    def __init__(self, frames: Sequence[LabelledFrame], classes: int, device: torch.device) -> None:
+        if not frames:
+            raise SourceError("data has no frames to train on, expected some beside the selection sequence")
+        for frame in frames:
+            check_frame(frame, classes, frames[0].image.shape)
+        self.sequences = [frame.sequence for frame in frames]
+        self.times_s = [frame.timestamp_s for frame in frames]
+        self.images = torch.from_numpy(np.stack([f.image.transpose(2, 0, 1) for f in frames])).to(device)
+        self.labels = torch.from_numpy(np.stack([f.labels for f in frames])).to(device)
+
+
+def check_frame(frame: LabelledFrame, classes: int, shape: tuple[int, ...]) -> None:
+    """Raise SourceError for another size than ``shape`` (H, W, 3) and for labels outside the set."""
+    where = f"frame {frame.number} of sequence '{frame.sequence}'"
+    if frame.image.shape != shape:
+        raise SourceError(f"{where} is {_size(frame.image.shape)}, expected {_size(shape)} as the first frame")
+    if frame.labels.shape != frame.image.shape[:2]:
+        raise SourceError(f"labels of {where} are {_size(frame.labels.shape)}, expected {_size(shape)} as the image")
+    found = int(frame.labels[frame.labels != UNLABELLED].max(initial=0))
+    if found >= classes:
+        raise SourceError(f"{where} has label {found}, expected 0..{classes - 1} or {UNLABELLED} for unlabelled")
+
+
+def read_frames(settings: DataSettings, classes: int) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
+    """Frames to train on, and those of the selection sequence, which are never among the first."""
+    if settings.sequences.split in ("val", "test"):
+        raise ConfigurationError(f"data.sequences.split is '{settings.sequences.split}', expected one to train on")
+    frames, selection = render_streets(settings.street), []
+    if settings.sequences.index:
+        held_out = settings.sequences.selection
+        read = read_labelled_frames(Path(settings.sequences.index), settings.sequences.split, classes)
+        selection = [frame for frame in read if frame.sequence == held_out]
+        frames += [frame for frame in read if frame.sequence != held_out]
+        if held_out and not selection:
+            names = sorted({frame.sequence for frame in read})
+            raise ConfigurationError(f"data.sequences.selection is '{held_out}', expected one of {names}, or ''")
+    return frames, selection
+
+
+def render_streets(settings: StreetSettings) -> list[LabelledFrame]:
+    """Rendered frames, a sequence for each seed."""
+    if not settings.seeds:
+        return []
+    from tdnet_ros.training.street import Street
+
+    if settings.frames < 1:
+        raise ConfigurationError(f"data.street.frames is {settings.frames}, expected at least 1")
+    return [
+        LabelledFrame(picture.image, picture.labels, f"street-{seed}", number, picture.stamp_ns * 1e-9)
+        for seed in settings.seeds
+        for number, picture in enumerate(
+            islice(Street(seed, settings.height, settings.width, settings.rate_hz), settings.frames)
+        )
+    ]
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

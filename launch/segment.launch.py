@@ -19,7 +19,7 @@ from tdnet_ros.node.transport import profile_variable
 #: Arguments that go to the node's parameters of the same name; an empty one leaves what params_file says.
 _PARAMETERS = {
     "input_transport": "How images arrive: raw or compressed.",
-    "model": "Name of the network; `tdnet-ros models` lists them.",
+    "model": "Network (`tdnet-ros models` lists them); auto: the one that the weight file is of.",
     "weights": "Weight file of the network.",
     "device": "auto, cpu, cuda or cuda:N.",
     "autostart": "true: configure and activate at start; false: a lifecycle manager does that.",

@@ -13,14 +13,22 @@ from typing import Any
 
 from tdnet_ros import __version__
 from tdnet_ros.errors import TdnetRosError
+from tdnet_ros.evaluation.commands import compare, evaluate, make_bag
+from tdnet_ros.export_command import export
+from tdnet_ros.model_commands import convert, models
+from tdnet_ros.training.commands import train
 
 # Commands import what they need when they run: `tdnet-ros --help` should not wait for torch, nor ask for ROS.
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="", help="name of the network; see 'tdnet-ros models'")
+    parser.add_argument("--model", default="", help="network, see 'tdnet-ros models'; default: the weight file's")
     parser.add_argument("--weights", default="", help="weight file; default: the weights that ship with the model")
     parser.add_argument("--device", default="", help="auto (CUDA when there is one), cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="", help="auto, fp32, bf16 or fp16")
+    parser.add_argument(
+        "--runtime", default="", help="auto, eager, compile, cudagraph, onnx or tensorrt: see docs/node.md"
+    )
 
 
 def _add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +71,7 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
             model=arguments.model,
             weights=arguments.weights,
             device=arguments.device,
+            node_parameters={"precision": arguments.precision, "runtime": arguments.runtime},
             topic=arguments.topic,
             transport=arguments.transport,
             rate=arguments.rate,
@@ -87,11 +96,18 @@ def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
         if arguments.output is None and arguments.masks is None:
             parser.error("nothing to write: give --output, --masks or both")
         from tdnet_ros.evaluation.segment_video import segment_video
-        from tdnet_ros.streaming import DEFAULT_MODEL, Segmenter
+        from tdnet_ros.networks import AUTO
+        from tdnet_ros.streaming import Segmenter
         from tdnet_ros.video.sources import open_source
 
         source = open_source(arguments.input, arguments.rate_hz or None, arguments.topic or None)
-        segmenter = Segmenter(arguments.model or DEFAULT_MODEL, arguments.weights or None, arguments.device or "auto")
+        segmenter = Segmenter(
+            arguments.model or AUTO,
+            arguments.weights or None,
+            arguments.device or "auto",
+            arguments.precision or "auto",
+            runtime=arguments.runtime or "auto",
+        )
         started_s = time.perf_counter()
         progress = _Progress(source.frame_count)
         done, stale = segment_video(source, segmenter, arguments.output, arguments.masks, progress)
@@ -170,24 +186,50 @@ def play(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     return run
 
 
-def models(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
-    """list the networks"""
+def benchmark(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """time the steps of a model on this machine, by stage"""
+    parser.add_argument("--size", type=_size, metavar="WxH", help="size of the frames; default: that of the weights")
+    parser.add_argument("--steps", type=int, default=50, help="steps to time")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0: one per core")
+    _add_model_options(parser)
 
     def run(arguments: argparse.Namespace) -> int:
-        from tdnet_ros.networks.catalog import TDNETS
-        from tdnet_ros.streaming import DEFAULT_MODEL
+        if arguments.steps < 1:
+            parser.error(f"argument --steps: {arguments.steps}, expected at least 1")
+        from tdnet_ros.evaluation.step_times import measure_steps
+        from tdnet_ros.streaming import Segmenter
 
-        width = max(map(len, TDNETS))
-        for name, variant in TDNETS.items():
-            default = "  (default)" if name == DEFAULT_MODEL else ""
-            classes = f"{variant.labels.name} ({len(variant.labels)} classes)"
-            print(f"{name:<{width}}  {classes:<24}  {variant.summary}{default}")
+        segmenter = Segmenter(
+            arguments.model or "auto",
+            arguments.weights or None,
+            arguments.device or "auto",
+            arguments.precision or "auto",
+            threads=arguments.threads,
+            runtime=arguments.runtime or "auto",
+        )
+        width, height = arguments.size or reversed(segmenter.network.info.input_size)
+        print(f"{segmenter.network.info.name} on {segmenter.runtime.describe()}", flush=True)
+        found = measure_steps(segmenter, height, width, arguments.steps)
+        rows, columns = found.network_size
+        print(f"{arguments.steps} steps on frames of {width}x{height}, through the network at {columns}x{rows}")
+        for stage, (p50, p95) in found.stages.items():
+            print(f"  {stage:<12} p50 {p50:8.2f} ms   p95 {p95:8.2f} ms")
+        rate = 1e3 / found.stages["step"][0]
+        print(f"  {rate:.1f} frames per second; {found.gmac:.1f} GMAC, {found.gflops:.0f} GFLOP/s in the network")
         return 0
 
     return run
 
 
-COMMANDS = (demo, segment, play, models)
+def _size(text: str) -> tuple[int, int]:
+    """(width, height) of e.g. 640x480."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text}', expected WxH such as 640x480")
+    return int(width), int(height)
+
+
+COMMANDS = (demo, segment, play, evaluate, compare, make_bag, train, export, convert, benchmark, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

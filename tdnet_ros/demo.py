@@ -11,8 +11,8 @@ from pathlib import Path
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.replay import ReplaySettings, replay
 from tdnet_ros.evaluation.replay_report import write_overlay, write_report
-from tdnet_ros.networks import network_info
-from tdnet_ros.streaming import DEFAULT_MODEL
+from tdnet_ros.networks import AUTO
+from tdnet_ros.streaming import model_info
 from tdnet_ros.video.sources import open_source
 
 _CLIP_SECONDS, _CLIP_RATE_HZ, _CLIP_SEED = 10, 15, 3
@@ -37,8 +37,7 @@ def run_demo(settings: ReplaySettings, say: Callable[[str], None]) -> None:
 
     Raises TdnetRosError, with the last lines of the process concerned, when something fails on the way.
     """
-    model = settings.model or DEFAULT_MODEL
-    labels = network_info(model).labels
+    network = model_info(settings.model or AUTO, settings.weights or None)
     output = settings.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     # Opened here first: a wrong path should fail before three processes are up.
@@ -47,10 +46,10 @@ def run_demo(settings: ReplaySettings, say: Callable[[str], None]) -> None:
     count = source.frame_count or "an unknown number of"
     say(f"{source.name}: {count} frames of {width}x{height} at {source.rate_hz:.2f} Hz")
     result = replay(replace(settings, output=output, source=settings.source.resolve()), say)
-    facts = {"source": source.name, "width": width, "height": height, "model": model}
+    facts = {"source": source.name, "width": width, "height": height, "model": network.name}
     table = write_report(result, output, facts)
     say("drawing the overlay")
-    write_overlay(source, result, labels, output)
+    write_overlay(source, result, network.labels, output)
     say(f"\n{table}\n")
     say(f"bag of masks and latencies  {result.bag}")
     say(f"overlay video               {output / 'overlay.mp4'}")

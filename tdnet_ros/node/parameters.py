@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tdnet_ros.networks import AUTO
 from tdnet_ros.node.settings import setting
 from tdnet_ros.streaming import DEFAULT_MODEL, ContinuityLimits
+from tdnet_ros.streaming.engines import ENGINES
+from tdnet_ros.streaming.runtime import PRECISIONS
 
 INPUT_TRANSPORTS = ("raw", "compressed")
 
@@ -20,12 +23,23 @@ class SegmentationParameters:
         "PNG) on 'image/compressed'.",
         choices=INPUT_TRANSPORTS,
     )
-    model: str = setting(DEFAULT_MODEL, "Name of the network; 'tdnet-ros models' lists them.")
+    model: str = setting(
+        AUTO, f"Network ('tdnet-ros models' lists them); auto: the weight file's, else {DEFAULT_MODEL}."
+    )
     weights: str = setting(
         "", "Weight file (official, or our safetensors); empty: the weights that ship with the model."
     )
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda or cuda:N.")
-    precision: str = setting("auto", "auto is fp16 on CUDA and fp32 on a CPU.", choices=("auto", "fp32", "fp16"))
+    precision: str = setting(
+        "auto",
+        "auto is fp16 on CUDA and fp32 on a CPU; bf16 needs a processor or GPU with such arithmetic.",
+        choices=("auto", *PRECISIONS),
+    )
+    runtime: str = setting(
+        "auto",
+        "How a step runs: auto is cudagraph on CUDA and eager on a CPU; compile takes up to a minute at the start.",
+        choices=("auto", *ENGINES),
+    )
     input_height: int = setting(
         0,
         "Height in px at which frames go through the network, aspect kept; 0: what the weights were made for.",

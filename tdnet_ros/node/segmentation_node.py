@@ -97,13 +97,15 @@ class SegmentationNode(LifecycleNode):
                 parameters.precision,
                 parameters.input_height,
                 parameters.threads,
+                parameters.runtime,
             )
+            network = self._segmenter.network.info
+            self._segmenter.warm_up(*network.input_size)
         except TdnetRosError as error:
             self.failure = error
             self.get_logger().error(str(error))
+            self._segmenter = None
             return TransitionCallbackReturn.FAILURE
-        network = self._segmenter.network.info
-        self._segmenter.warm_up(*network.input_size)
         self._outputs = Outputs(self, self._segmenter.labels)
         self.get_logger().info(f"{network.name} on {self._segmenter.runtime.describe()} is ready")
         return TransitionCallbackReturn.SUCCESS
@@ -225,7 +227,8 @@ class SegmentationNode(LifecycleNode):
         return {
             "model": segmenter.network.info.name,
             "precision": segmenter.runtime.precision,
-            "device": segmenter.runtime.describe(),
+            "runtime": segmenter.runtime.engine,
+            "device": segmenter.runtime.describe_device(),
             "transport": f"{self._transport.origin}, {self._transport.profile or 'no profile'}",
             "transport warning": self._transport.warning,
             "device memory (MiB)": "n/a" if memory_mib is None else f"{memory_mib:.0f}",

@@ -65,6 +65,25 @@ def write_bag(path: Path, topics: tuple[str, ...] = ("/camera/image",), storage:
     return messages
 
 
+def write_labelled_bag(path: Path, storage: str, count: int, size: tuple[int, int]) -> None:
+    """Raw rgb8 images of that size (H, W), noise that moves, at 20 Hz; each tenth has labels of two classes."""
+    height, width = size
+    noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    ground = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    with BagWriter(path, storage) as bag:
+        for topic in ("/camera/image", "/camera/labels"):
+            bag.add_topic(topic, IMAGE_TYPE)
+        for index in range(count):
+            stamp = divmod(1_000_000_000_000 + index * 50_000_000, 1_000_000_000)
+            pixels = np.roll(ground, 2 * index, axis=1)
+            cdr = bytes(serialize_image(*stamp, "front", height, width, "rgb8", 3 * width, pixels.tobytes()))
+            bag.write("/camera/image", stamp[0] * 1_000_000_000 + stamp[1], cdr)
+            if index % 10 == 0:
+                ids = (pixels[..., 0] > 128).astype(np.uint8)
+                cdr = bytes(serialize_image(*stamp, "front", height, width, "mono8", width, ids.tobytes()))
+                bag.write("/camera/labels", stamp[0] * 1_000_000_000 + stamp[1], cdr)
+
+
 def read_raw(bag: Path, topic: str) -> list[bytes]:
     """The stored bytes of a topic."""
     with AnyReader([bag], default_typestore=typestore()) as reader:

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from tdnet_ros.networks import build_network
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+NETWORKS = ("ours fp32", "other_stream:faithful fp32", "other_stream:contrary fp32")
 PERCENTILES = {"p50", "p95", "p99", "max"}
 
 
@@ -19,7 +22,7 @@ def run(tmp_path: Path, name: str, *arguments: str, accept: tuple[int, ...] = (0
     """Run a benchmark briefly, however busy the machine is; its JSON and its output."""
     file = tmp_path / f"{name}.json"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--force", "--json", str(file), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'test'}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode in accept, done.stdout + done.stderr
     content = json.loads(file.read_text())
@@ -86,6 +89,47 @@ def test_step_measures_every_stage_with_and_without_the_window(tmp_path: Path) -
         assert set(stages) == {"preprocess_ms", "network_ms", "postprocess_ms", "step_ms"}
         assert all(set(values) == PERCENTILES for values in stages.values())
     assert "the window adds" in output
+
+
+def test_networks_compares_with_other_streams(tmp_path: Path) -> None:
+    brief = (
+        "--model",
+        "td2_mnv2",
+        "--weights",
+        "shipped",
+        "--sizes",
+        "96x64",
+        "--threads",
+        "1",
+        "--single",
+        "--no-memory",
+    )
+    others = ("--against", "other_stream:faithful", "other_stream:contrary", "--steps", "3", "--compare", "3")
+    content, output = run(tmp_path, "networks", *brief, *others)
+    (result,) = content["results"]
+    ours, faithful, contrary = (result["contenders"][name] for name in NETWORKS)
+    assert ours["times_ours"]["ours fp32"] == [1.0, 1.0, 1.0]
+    assert set(ours["ms"]) == set(faithful["ms"]) == PERCENTILES
+    assert ours["reference"] == contrary["reference"] == "other_stream:faithful fp32"
+    assert ours["same_labels"] > 0.999
+    assert ours["logit_difference"] < 1e-2
+    assert contrary["same_labels"] < 0.1
+    assert ours["gmac"] == pytest.approx(faithful["gmac"], rel=0.01)
+    assert ours["gflops"] == pytest.approx(2e3 * ours["gmac"] / ours["ms"]["p50"], rel=0.05)
+    assert ours["share_of_product"] == pytest.approx(ours["gflops"] / result["product_gflops"]["fp32"], rel=0.05)
+    assert output.count("of labels equal") == 2
+
+
+def test_networks_finds_the_peak_of_the_memory(tmp_path: Path) -> None:
+    """More than the logits alone, which all have to lie there at once at the end."""
+    brief = ("--model", "td2_mnv2", "--sizes", "960x640", "--threads", "1", "--single", "--steps", "0")
+    content, _ = run(tmp_path, "networks", *brief)
+    (result,) = content["results"]
+    logits_mib = 11 * 960 * 640 * 4 / 2**20
+    memory = result["memory_mib"]["ours fp32"]
+    assert logits_mib < memory["peak"] < 20 * logits_mib
+    parameters = sum(value.numel() for value in build_network("td2_mnv2").parameters())
+    assert 4 * parameters / 2**20 < memory["weights"] < 40 + 8 * parameters / 2**20
 
 
 def test_a_busy_machine_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tdnet_ros.errors import CheckpointError, ConfigurationError
-from tdnet_ros.networks import build_network, load_network
-from tdnet_ros.networks.checkpoints import read_checkpoint, rename_official, save_checkpoint
+from tdnet_ros.labels import LabelSet
+from tdnet_ros.networks import SegmentationNetwork, build_network, load_network, network_info
+from tdnet_ros.networks.catalog import CATALOG
+from tdnet_ros.networks.checkpoints import read_checkpoint, save_checkpoint
+from tdnet_ros.networks.metadata import to_metadata
+from tdnet_ros.networks.official_keys import rename_official
+from tdnet_ros.networks.recognition import describe_likeness, recognise, shapes_of
+from tdnet_ros.streaming import Segmenter
+from tdnet_ros.streaming.runtime import Preprocessor
+from tdnet_ros.video.frame import Frame
 
 MODEL = "td2_mnv2"
 
@@ -26,13 +35,16 @@ def weights() -> dict[str, Tensor]:
 
 
 def _scores(source: Path | dict[str, Tensor]) -> Tensor:
-    network = load_network(MODEL, weights=source)
+    return _advance(load_network(MODEL, weights=source))
+
+
+def _advance(network: SegmentationNetwork) -> Tensor:
     with torch.inference_mode():
         return network.advance(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64), network.initial_state(), 1)[0]
 
 
 def test_unknown_model_names_the_catalog() -> None:
-    with pytest.raises(ConfigurationError, match=r"model is 'td5', expected one of .*'td2_mnv2', 'td4_psp18'"):
+    with pytest.raises(ConfigurationError, match=r"model is 'td5', expected one of .*'td2_mnv2'.*'td4_psp18'"):
         load_network("td5")
 
 
@@ -130,21 +142,25 @@ def test_weights_of_another_model(weights: dict[str, Tensor]) -> None:
     assert "missing, first: subnetworks.0.path.backbone.layer1.0.conv1.conv.weight" in message
     assert "unexpected, first: subnetworks.0.path.backbone.blocks." in message
     assert "mis-shaped, first: subnetworks.0.path.backbone.stem.conv.weight (32, 3, 3, 3) instead of" in message
-    assert "looks like a two-path network such as 'td2_mnv2'" in message
+    assert "looks like 'td2_mnv2' (100% of the keys, 100% in the same shape)" in message
 
 
-@pytest.mark.parametrize(
-    ("keys", "model"),
-    [
-        ([f"pretrained{path}.conv1.weight" for path in (1, 2, 3, 4)], "'td4_psp18'"),
-        ([f"pretrained{path}.conv1.0.weight" for path in (1, 2)], "'td2_psp50'"),
-        (["pretrained.conv1.0.weight", "head.conv5.0.conv1.0.weight"], "a single-frame PSPNet"),
-        (["encoder.weight"], "none of our models"),
-    ],
-)
-def test_what_a_misfit_looks_like(keys: list[str], model: str) -> None:
-    with pytest.raises(CheckpointError, match=f"the file looks like {model}"):
-        load_network(MODEL, weights={key: torch.zeros(1) for key in keys})
+@pytest.mark.parametrize("model", sorted(CATALOG))
+def test_every_model_is_recognised_by_its_structure(model: str) -> None:
+    """Also with other classes, another size and a missing key; never by a name in the file."""
+    with torch.device("meta"):
+        mine = LabelSet("mine", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+        network = build_network(replace(network_info(model), labels=mine, input_size=(360, 480)))
+    shapes = shapes_of(network.state_dict())
+    assert recognise(shapes) == model
+    shapes.popitem()
+    assert recognise(shapes) is None
+    assert describe_likeness(shapes).startswith(f"'{model}' (")
+
+
+def test_a_file_like_none_of_ours() -> None:
+    with pytest.raises(CheckpointError, match="the file looks like none of our models"):
+        load_network(MODEL, weights={"encoder.weight": torch.zeros(1)})
 
 
 def test_one_bad_key_is_named(weights: dict[str, Tensor]) -> None:
@@ -182,11 +198,93 @@ def test_safetensors_round_trip_in_half_precision_with_metadata(tmp_path: Path, 
     torch.testing.assert_close(_scores(path), _scores(weights), atol=1e-2, rtol=1e-2)
 
 
-def test_a_misfit_with_metadata_looks_like_what_it_says(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+def test_the_model_is_taken_from_the_metadata_or_the_structure(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "some.safetensors"
+    for said in (MODEL, "td9_of_a_later_version"):
+        save_checkpoint(path, weights, {"model": said})
+        assert load_network(None, path).info.name == load_network("auto", path).info.name == MODEL
+    with pytest.raises(CheckpointError, match=r"looks like none of our models.*name the model"):
+        load_network("auto", {"weight": torch.zeros(1)})
+    with pytest.raises(ConfigurationError, match="model is 'auto' and there is no weight file"):
+        load_network("auto")
+
+
+def _three_classes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value[:3] if ".classifier." in key else value for key, value in weights.items()}
+
+
+def test_own_classes_load_when_the_label_set_says_so(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    own = _three_classes(weights)
+    with pytest.raises(CheckpointError, match="it has 3 classes and the label set 11: name its label set"):
+        load_network(MODEL, own)
+    mine = LabelSet("mine", ("floor", "wall", "door"), ((1, 2, 3), (4, 5, 6), (255, 0, 255)))
+    network = load_network(MODEL, own, labels=mine)
+    assert network.info.labels == mine
+    torch.testing.assert_close(_scores(weights)[:, :3], _advance(network))
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, own, to_metadata(network.info), torch.float32)
+    again = load_network(None, path)
+    assert again.info == network.info
+    assert torch.equal(_advance(again), _advance(network))
+
+
+def test_metadata_go_before_the_catalog(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     path = tmp_path / "other.safetensors"
-    save_checkpoint(path, {"weight": torch.zeros(1)}, {"model": "td9_other"})
-    with pytest.raises(CheckpointError, match="looks like 'td9_other'"):
-        load_network(MODEL, weights=path)
+    info = replace(network_info(MODEL), mean=(0.1, 0.2, 0.3), std=(1.0, 0.5, 0.25), input_size=(480, 640))
+    save_checkpoint(path, weights, to_metadata(info, terms="", source_sha256="0f"), torch.float32)
+    assert read_checkpoint(path).metadata.keys() == {*to_metadata(info), "source_sha256"}
+    assert load_network(MODEL, path).info == info
+    segmenter = Segmenter(weights=path, device="cpu")
+    assert segmenter.network.info == info
+    assert segmenter.network_size(960, 1280) == (480, 640)
+    pixels = np.full((480, 640, 3), (51, 102, 204), np.uint8)
+    image = Preprocessor(segmenter.network.info, segmenter.runtime)(Frame(pixels), (480, 640))
+    torch.testing.assert_close(image[0, :, 0, 0], torch.tensor([0.1, 0.4, 2.0]))
+
+
+def test_weights_for_bgr_pixels_are_turned_to_rgb(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "bgr.safetensors"
+    stem = "path.backbone.stem.conv.weight"
+    turned = {key: value.flip(1) if key.endswith(stem) else value for key, value in weights.items()}
+    save_checkpoint(path, turned, to_metadata(network_info(MODEL)) | {"colour_order": "bgr"}, torch.float32)
+    network = load_network(None, path)
+    assert network.info.colour_order == "rgb"
+    assert torch.equal(_advance(network), _scores(weights))
+    assert not torch.equal(_advance(network), _scores(turned)), "the order of the colours must make a difference"
+
+
+@pytest.mark.parametrize(
+    ("entry", "text", "message"),
+    [
+        ("labels", "kitti", "label set is 'kitti'"),
+        ("labels", "{", "labels is '{', which is no JSON"),
+        ("labels", '{"name": "n", "names": ["a"]}', "expected name, names and colours"),
+        ("labels", '{"name": "n", "names": ["a", "a"], "colours": [[0,0,0],[1,1,1]]}', "names 'a' more than once"),
+        ("labels", '{"name": "n", "names": ["a"], "colours": [[0,0,256]]}', r"colour of 'a' is \(0, 0, 256\)"),
+        ("mean", "[1, 2]", r"mean is \[1, 2\], expected three numbers"),
+        ("mean", "[1, 2, NaN]", "expected three numbers"),
+        ("std", "[1, 2, 0]", "expected three numbers above 0"),
+        ("input_size", "[16, 640]", "at least 32 px per side"),
+        ("input_size", "360", r"expected \[height, width\]"),
+        ("colour_order", "yuv", "colour_order is 'yuv'"),
+    ],
+)
+def test_metadata_that_cannot_be_meant(
+    tmp_path: Path, weights: dict[str, Tensor], entry: str, text: str, message: str
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_checkpoint(path, weights, {"model": MODEL, entry: text})
+    with pytest.raises(CheckpointError, match=f"odd.safetensors': .*{message}"):
+        load_network(MODEL, path)
+
+
+def test_layer_norm_maps_take_the_size_that_they_have_in_the_file() -> None:
+    network = build_network("td4_psp18")
+    small = {key: value[:46, :61] if value.shape == (97, 193) else value for key, value in network.state_dict().items()}
+    loaded = load_network("auto", small)
+    assert loaded.info.input_size == (361, 481)
+    assert loaded.get_parameter("subnetworks.0.norm.weight").shape == (46, 61)
+    assert load_network("td4_psp18", network.state_dict()).info.input_size == (769, 1537)
 
 
 def test_save_wants_the_model_named(tmp_path: Path, weights: dict[str, Tensor]) -> None:

@@ -37,6 +37,15 @@ def test_models_are_listed_with_their_classes(capsys: pytest.CaptureFixture[str]
     assert sum("(default)" in line for line in lines) == 1
 
 
+def test_benchmark_times_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "--size", "96x64", "--steps", "2"]) == 0
+    said = capsys.readouterr().out
+    for stage in ("preprocess", "network", "postprocess", "step"):
+        assert f"  {stage} " in said
+    assert "through the network at 540x360" in said
+    assert "GMAC" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

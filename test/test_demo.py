@@ -17,7 +17,7 @@ from recordings import write_folder, write_video
 from running_process import RunningProcess
 
 from tdnet_ros.demo import run_demo, street_clip
-from tdnet_ros.errors import SourceError
+from tdnet_ros.errors import CheckpointError, SourceError
 from tdnet_ros.evaluation.bags import read_latencies, read_masks
 from tdnet_ros.evaluation.processes import PARENT_VARIABLE, NodeProcess, NodeProcessError, free_domain
 from tdnet_ros.evaluation.replay import LATENCY_TOPIC, MASK_TOPIC, ReplaySettings
@@ -65,12 +65,14 @@ def test_every_frame_of_the_video_is_accounted_for(settings: ReplaySettings) -> 
 
 
 def test_a_node_that_cannot_start_is_quoted(settings: ReplaySettings) -> None:
-    with pytest.raises(NodeProcessError, match=r"segmentation .*exit code 1.*(.|\n)*nowhere\.safetensors"):
-        run_demo(replace(settings, weights="nowhere.safetensors"), lambda line: None)
+    with pytest.raises(NodeProcessError, match=r"segmentation .*exit code 1.*(.|\n)*device is 'cuda:99'"):
+        run_demo(replace(settings, device="cuda:99"), lambda line: None)
 
 
-def test_nothing_is_started_for_a_video_that_is_not_there(settings: ReplaySettings) -> None:
+def test_nothing_is_started_for_a_file_that_is_not_there(settings: ReplaySettings) -> None:
     lines: list[str] = []
+    with pytest.raises(CheckpointError, match=r"weights is 'nowhere\.safetensors', expected an existing weight file"):
+        run_demo(replace(settings, weights="nowhere.safetensors"), lines.append)
     with pytest.raises(SourceError, match=r"missing\.mp4 does not exist"):
         run_demo(replace(settings, source=Path("missing.mp4")), lines.append)
     assert lines == []

@@ -82,3 +82,37 @@ def test_the_label_of_the_last_class_can_be_chosen() -> None:
     scores[:, 18, :, 2:] = 9.0
     mask, _ = decode_mask(scores, (16, 16), False)
     assert mask[0, 0, 0] == 0 and mask[0, 0, 15] == 18
+
+
+def _smooth(grid: tuple[int, int], classes: int = 11) -> Tensor:
+    """Few boundaries, as a network's scores have them."""
+    return F.interpolate(_scores((4, 5), classes=classes), grid, mode="bicubic")
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("size", [(193, 257), (196, 260), (90, 77), (30, 20)])
+def test_blending_at_boundaries_alone_is_the_dense_argmax(size: tuple[int, int], align_corners: bool) -> None:
+    scores = _smooth((25, 33))
+    dense = masks._decode_densely(scores, size, align_corners, confidence=False).mask
+    mask = masks._decode_boundaries(scores[0], size, align_corners)
+    full = _upsampled(scores, size, align_corners).topk(2, dim=1).values
+    decided = (full[0, 0] - full[0, 1]) > 1e-5
+    assert torch.equal(mask[decided], dense[0][decided])
+    assert decided.float().mean() > 0.99
+
+
+def test_ties_go_to_the_lowest_class_at_boundaries_too() -> None:
+    # Small whole numbers at scale 2 and 4: every blend is exact, so many pixels are exact ties.
+    scores = torch.randint(0, 3, (1, 5, 17, 33), generator=torch.Generator().manual_seed(6)).float()
+    for size in ((33, 65), (65, 129)):
+        full = _upsampled(scores, size, align_corners=True)
+        assert (full.topk(2, dim=1).values.diff(dim=1) == 0).float().mean() > 0.1
+        lowest = (full == full.amax(1, keepdim=True)).to(torch.uint8).argmax(1)
+        assert torch.equal(_blended_everywhere(scores, size), lowest[0])
+    assert masks._decode_boundaries(torch.ones(3, 9, 9), (65, 65), True).sum() == 0
+
+
+def _blended_everywhere(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks, "_MOSTLY_MIXED", 2.0)
+        return masks._decode_boundaries(scores[0], size, align_corners=True).long()

@@ -39,7 +39,7 @@ def test_every_parameter_is_described_and_every_number_has_a_range() -> None:
     [
         ({"max_gap_s": float("nan")}, "parameter 'max_gap_s' is nan, expected 0.001 to 3600.0"),
         ({"threads": 257}, "parameter 'threads' is 257, expected 0 to 256"),
-        ({"precision": "int8"}, "parameter 'precision' is 'int8', expected one of auto, fp32, fp16"),
+        ({"precision": "int8"}, "parameter 'precision' is 'int8', expected one of auto, fp32, bf16, fp16"),
         ({"warn_rate_hz": -1.0}, "parameter 'warn_rate_hz' is -1.0, expected at least 0.0"),
     ],
 )

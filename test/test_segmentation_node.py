@@ -31,6 +31,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from tdnet_ros.node.transport import OVERLAY
 from tdnet_ros.streaming import Segmenter
+from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.video.frame import Frame
 
 STAGES = ("receive_ms", "decode_ms", "preprocess_ms", "network_ms", "postprocess_ms", "publish_ms")
@@ -225,6 +226,13 @@ def test_newest_image_wins_and_every_image_is_accounted_for(graph: Graph) -> Non
     assert change(status)["masks published"] < 40, "the burst was no burst"
 
 
+def test_diagnostics_tell_how_a_step_runs(graph: Graph) -> None:
+    status = graph.status(lambda status: True, "diagnostics")
+    expected = Runtime()
+    assert (status["runtime"], status["precision"]) == (expected.engine, expected.precision)
+    assert status["device"].startswith(str(expected.device))
+
+
 def test_images_lost_before_arrival_are_reported(graph: Graph) -> None:
     for index in range(31):  # fills the memory of periods: the test before this one was no steady camera
         graph.mask_of(image(index))
@@ -316,6 +324,7 @@ def test_truncated_jpeg_never_shows_the_picture_before(compressed_graph: Graph, 
         ("weights:=/nowhere/td4.pkl", "weights is '/nowhere/td4.pkl', expected an existing weight file"),
         ("model:=unet", "model is 'unet', expected one of"),
         ("device:=cuda:31", "device is 'cuda:31'"),
+        ("runtime:=warp", "parameter 'runtime' is 'warp', expected one of auto, eager, compile, cudagraph"),
         ("input_height:=-5", "parameter 'input_height' is -5, expected 0 to 4096"),
         (
             "input_transport:=carrier_pigeon",
@@ -337,7 +346,7 @@ def test_wrong_setting_at_start_ends_with_one_clear_line(
 def test_weights_that_do_not_fit_say_what_they_look_like(
     start_process: Callable[..., RunningProcess],
 ) -> None:
-    from tdnet_ros.streaming.segmenter import shipped_weights
+    from tdnet_ros.streaming.models import shipped_weights
 
     process = start_process(
         "tdnet_ros.node.segmentation_node",

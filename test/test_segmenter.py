@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tdnet_ros.errors import CheckpointError, ConfigurationError, ImageError, StaleFrame
-from tdnet_ros.streaming import ContinuityLimits, SegmentationStream, Segmenter
+from tdnet_ros.errors import CheckpointError, ConfigurationError, ImageError, StaleFrame, StateError
+from tdnet_ros.streaming import ContinuityLimits, SegmentationStream, Segmenter, runtime
 from tdnet_ros.streaming.runtime import Preprocessor
 from tdnet_ros.video.frame import Frame
 
@@ -107,7 +107,7 @@ def test_failing_network_leaves_the_window_as_it_was(segmenter: Segmenter, monke
         raise MemoryError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segmenter.network, "advance", fail)
+        patch.setattr(segmenter.engine, "compute", fail)
         with pytest.raises(MemoryError):
             stream.step(Frame(picture(7), stamp_ns=frame(2).stamp_ns + 1))  # type: ignore[operator]
     assert np.array_equal(stream.step(frame(3)).mask, expected[3])
@@ -175,13 +175,33 @@ def test_network_size_keeps_the_aspect(
         ({"device": "tpu"}, "device is 'tpu', expected auto, cpu, cuda or cuda:N"),
         ({"device": "cuda:77"}, "device is 'cuda:77', this machine has"),
         ({"precision": "int4"}, "precision is 'int4', expected one of"),
-        ({"precision": "fp16", "device": "cpu"}, "precision is 'fp16' on the CPU"),
+        ({"precision": "fp16", "device": "cpu"}, "precision is 'fp16' on the CPU, expected 'fp32', 'bf16' or 'auto'"),
         ({"input_height": 8}, "input_height is 8, expected 0 or at least 32 px"),
     ],
 )
 def test_wrong_settings_say_what_was_expected(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message.replace("(", r"\(")):
         Segmenter(**settings)  # type: ignore[arg-type]
+
+
+def test_bf16_wants_a_processor_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx512f"})
+    with pytest.raises(ConfigurationError, match="precision is 'bf16' and this processor has none of"):
+        Segmenter(device="cpu", precision="bf16")
+
+
+def test_bf16_gives_nearly_the_masks_of_fp32(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx512_bf16"})  # torch has it everywhere, slowly
+    half = Segmenter("td2_mnv2", device="cpu", precision="bf16", input_height=96)
+    assert half.runtime.describe().endswith("bf16, eager")
+    for exact, rounded in zip(run(segmenter.stream(), range(4)), run(half.stream(), range(4)), strict=True):
+        assert 0.9 < np.mean(exact == rounded) < 1
+
+
+def test_image_of_whole_numbers_is_refused(segmenter: Segmenter) -> None:
+    image = torch.zeros((1, 3, 96, 128), dtype=torch.uint8)
+    with pytest.raises(StateError, match=r"image is torch.uint8, expected floating point numbers"):
+        segmenter.network.advance(image, segmenter.network.initial_state())
 
 
 def test_model_without_shipped_weights_asks_for_a_file() -> None:

@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from tdnet_ros.streaming import DEFAULT_MODEL, ContinuityLimits, Segmenter
-from tdnet_ros.streaming.segmenter import shipped_weights
+from tdnet_ros.streaming.models import shipped_weights
 from tdnet_ros.training.datasets import read_labelled_frames
 from tdnet_ros.training.score import score
 

@@ -19,7 +19,7 @@ endif
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 unexport ROS_DISTRO ROS_PYTHON_VERSION ROS_VERSION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo test benchmark lint environment colcon-environment clean
+.PHONY: demo test benchmark lint environment colcon-environment ray clean
 .DELETE_ON_ERROR:
 
 demo: environment
@@ -54,6 +54,10 @@ colcon-environment: .venv-colcon/.installed
 .venv-colcon/.installed: test/colcon_requirements.txt constraints.txt
 	@$(SETUP) colcon
 	@touch $@
+
+# For a test of test_fleet.py, which is skipped without it.
+ray: environment
+	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt ray
 
 clean:
 	rm -rf .venv .venv-colcon build dist tdnet_ros.egg-info tdnet_ros/msg tdnet_ros/*.so

@@ -64,7 +64,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=_size, nargs="+", default=[(480, 360), (960, 540)], metavar="WxH")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="CPU threads, 0: one per core")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or fp16")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+    parser.add_argument("--runtime", default="auto", help="auto, eager, compile, cudagraph, onnx or tensorrt")
     parser.add_argument("--steps", type=int, default=100, help="of each kind")
     machine.add_common_arguments(parser)
     return parser.parse_args(arguments)
@@ -80,15 +81,16 @@ def _segmenter(options: argparse.Namespace, height: int, threads: int) -> Segmen
     if weights == "random":
         torch.manual_seed(_SEED)
         weights = build_network(options.model).state_dict()
-    return Segmenter(options.model, weights, options.device, options.precision, height, threads)
+    return Segmenter(options.model, weights, options.device, options.precision, height, threads, options.runtime)
 
 
 def _measure(segmenter: Segmenter, height: int, width: int, steps: int) -> dict[str, Any]:
     """The figures of one size and number of threads."""
     return {
         "size": [width, height],
-        "device": segmenter.runtime.describe(),
+        "device": segmenter.runtime.describe_device(),
         "precision": segmenter.runtime.precision,
+        "runtime": segmenter.runtime.engine,
         **_summary(_stage_times(segmenter, height, width, steps)),
     }
 
@@ -131,7 +133,8 @@ def _summary(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 
 def _print(model: str, result: dict[str, Any]) -> None:
     width, height = result["size"]
-    print(f"{model}, {width}x{height}, {result['device']}, {result['precision']}; milliseconds, p50 and p95")
+    how = f"{result['device']}, {result['precision']}, {result['runtime']}"
+    print(f"{model}, {width}x{height}, {how}; milliseconds, p50 and p95")
     print(f"  {'':<16}" + "".join(f"{stage.removesuffix('_ms'):>18}" for stage in _STAGES))
     for kind, stages in result["stages"].items():
         cells = (f"{values['p50']:.2f} {values['p95']:7.2f}" for values in stages.values())

@@ -95,7 +95,7 @@ def test_latency_tells_where_the_time_went(graph: Graph) -> None:
     assert [message.sequence - told[0].sequence for message in told] == [0, 1, 2]
     for message in told:
         assert math.isnan(message.motion_ms) and message.scale == 1.0 and not message.keyframe
-        assert sum(getattr(message, stage) for stage in STAGES) == pytest.approx(message.node_ms, rel=0.05)
+        assert sum(getattr(message, stage) for stage in STAGES) == pytest.approx(message.node_ms, rel=1e-4)
         assert message.network_ms > 0.1
 
 

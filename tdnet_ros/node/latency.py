@@ -32,8 +32,12 @@ class FrameTimes:
 
 
 def latency_message(header: Header, result: Segmentation, times: FrameTimes, age_ms: float) -> FrameLatency:
-    """The message of one mask; the counters are the caller's to fill in."""
+    """The message of one mask; the counters are the caller's to fill in.
+
+    The stages add up to ``node_ms``: what the stream does around them (checks, plan, memory) counts as preprocessing.
+    """
     message = FrameLatency()
+    step_ms = 1e3 * (times.segmented_s - times.decoded_s)
     message.header = header
     message.subnetwork = result.plan.subnetwork
     message.scale = result.plan.scale
@@ -45,7 +49,7 @@ def latency_message(header: Header, result: Segmentation, times: FrameTimes, age
     message.receive_ms = 1e3 * (times.taken_s - times.arrived_s)
     message.decode_ms = 1e3 * (times.decoded_s - times.taken_s)
     message.motion_ms = _NAN
-    message.preprocess_ms = result.times.preprocess_ms
+    message.preprocess_ms = step_ms - result.times.network_ms - result.times.postprocess_ms
     message.network_ms = result.times.network_ms
     message.postprocess_ms = result.times.postprocess_ms
     message.publish_ms = 1e3 * (times.published_s - times.segmented_s)

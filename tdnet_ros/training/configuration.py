@@ -48,6 +48,7 @@ class DataSettings:
 class AugmentationSettings:
     """Ranges of the random changes. One draw holds for a clip, but for the small camera motion between its frames.
 
+    ``noise`` is the largest standard deviation, in steps of 255, of what is added to each pixel of each frame.
     Frames at most ``dense_gap_s`` apart are a stream as they are. Where frames are sparser, ``slow_share`` of the
     clips are frames at most ``slow_gap_s`` apart, the others one frame under small camera motions.
     """
@@ -56,6 +57,7 @@ class AugmentationSettings:
     scale: tuple[float, float] = (0.6, 1.6)
     flip: bool = True
     photometric: float = 1.0
+    noise: float = 0.0
     motion_zoom: float = 0.04
     motion_shift_px: float = 6.0
     slow_share: float = 0.3
@@ -65,20 +67,24 @@ class AugmentationSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """AdamW, at a rate that rises over ``warmup_steps`` and falls to 0 as (1 - progress) ** 0.9 in each stage."""
+    """AdamW, at a rate that rises over ``warmup_steps`` and falls to 0 as (1 - progress) ** 0.9 in each stage.
+
+    ``frozen_blocks``: so many blocks of a MobileNetV2, and the stem before them, stay as they start.
+    """
 
     backbone_rate: float = 3e-4
     head_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup_steps: int = 0
     average_decay: float = 0.995
+    frozen_blocks: int = 0
 
 
 @dataclass(frozen=True)
 class StageSettings:
     """One stage: ``kind`` names its class (stages.py); ``batch`` is that of all processes together.
 
-    ``loss`` is ``cross_entropy`` or ``ohem``. The rest is for kind ``tdnet``: weights of the losses, and the teacher's
+    ``loss`` is ``cross_entropy`` or ``ohem``; ``lovasz`` is the weight of Lovász-softmax beside it. The rest is for kind ``tdnet``: weights of the losses, and the teacher's
     catalog name and weight file where a distillation's weight is above 0.
     """
 
@@ -87,6 +93,7 @@ class StageSettings:
     batch: int = 4
     rate: float = 1.0
     loss: str = "cross_entropy"
+    lovasz: float = 0.0
     class_weights: bool = True
     freeze_norms: bool = False
     own_path: float = 0.5

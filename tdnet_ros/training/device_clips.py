@@ -37,6 +37,8 @@ class Draw(NamedTuple):
     gamma: float
     gain: Floats
     offset: float
+    noise: float
+    noise_seed: int
 
 
 class DeviceClips:
@@ -71,7 +73,9 @@ class DeviceClips:
                 views.insert(0, self._camera_motion(random) @ views[0])
         gamma = float(np.exp(strength * random.uniform(-0.3, 0.3)))
         gain = 1 + strength * (random.uniform(0.75, 1.25) * random.uniform(0.94, 1.06, 3) - 1)
-        return Draw(frames, views, gamma, gain, strength * random.uniform(-20, 20) / 255)
+        offset = strength * random.uniform(-20, 20) / 255
+        noise = settings.noise * random.uniform() / 255
+        return Draw(frames, views, gamma, gain, offset, noise, int(random.integers(2**31)))
 
     def _follow(self, newest: int, length: int, gap_s: float) -> bool:
         """Whether the frames up to ``newest`` are of one drive and at most that far apart."""
@@ -120,10 +124,23 @@ class DeviceClips:
         gamma, gain, offset = (
             per_clip([getattr(draw, name) for draw in draws]) for name in ("gamma", "gain", "offset")
         )
-        images = (images.clamp(0, 1) ** gamma * gain + offset).clamp(0, 1)
+        images = images.clamp(0, 1) ** gamma * gain + offset
+        if self.settings.noise:
+            images += per_clip([draw.noise for draw in draws]) * _noise(draws, images.shape, device)
+        images = images.clamp(0, 1)
         # Shifted by one, so that unlabelled pixels and those outside the picture are both 0.
         shifted = torch.where(store.labels[index] == UNLABELLED, 0, store.labels[index] + 1).float()
         ids = F.grid_sample(shifted[:, None], grid, mode="nearest", align_corners=False)[:, 0].long()
         labels = torch.where(ids == 0, UNLABELLED, ids - 1)
         shape = (length, len(draws))
         return Clips(images.view(*shape, 3, rows, columns), labels.view(*shape, rows, columns))
+
+
+def _noise(draws: list[Draw], shape: torch.Size, device: torch.device) -> Tensor:
+    """Standard normal noise, another for each frame, the same for a clip whichever process makes it."""
+    frames = len(draws)
+    noise = torch.empty((shape[0] // frames, frames, *shape[1:]), device=device)
+    for index, draw in enumerate(draws):
+        generator = torch.Generator(device).manual_seed(draw.noise_seed)
+        noise[:, index] = torch.randn(noise[:, index].shape, generator=generator, device=device)
+    return noise.view(shape)

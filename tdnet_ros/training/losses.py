@@ -43,6 +43,31 @@ def cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None = None)
     return F.cross_entropy(logits, labels.long(), weight=weights, ignore_index=UNLABELLED)
 
 
+def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
+    """Lovász-softmax: scores (B, C, h, w) and labels (B, H, W) -> the mean over the classes that are in the batch.
+
+    For each class the Lovász extension of its Jaccard loss at the errors |y_c - p_c|, over all pixels of the batch, with
+    labels at the scores' resolution (the nearest pixel of each). Source: Berman et al., CVPR 2018, equations 8 and 9.
+    """
+    height, width = scores.shape[2:]
+    rows = (torch.arange(height, device=labels.device) * 2 + 1) * labels.shape[1] // (2 * height)
+    columns = (torch.arange(width, device=labels.device) * 2 + 1) * labels.shape[2] // (2 * width)
+    truth = labels[:, rows][:, :, columns].flatten()
+    known = truth != UNLABELLED
+    probabilities = scores.softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[known]
+    truth = truth[known]
+    losses = []
+    for label in truth.unique().tolist():
+        is_it = (truth == label).float()
+        errors, order = (is_it - probabilities[:, label]).abs().sort(descending=True)
+        is_it = is_it[order]
+        total = is_it.sum()
+        jaccard = 1 - (total - is_it.cumsum(0)) / (total + (1 - is_it).cumsum(0))
+        steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+        losses.append(errors @ steps)
+    return torch.stack(losses).mean() if losses else scores.sum() * 0
+
+
 #: Pixels that the network gives less than this probability to be what they are count as hard.
 _HARD_PROBABILITY = 0.7
 #: At least one pixel in this many is trained on, hard or not.

@@ -19,7 +19,7 @@ from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.configuration import StageSettings
 from tdnet_ros.training.distillation import distillation
-from tdnet_ros.training.losses import cross_entropy, hard_pixel_cross_entropy
+from tdnet_ros.training.losses import cross_entropy, hard_pixel_cross_entropy, lovasz_softmax
 from tdnet_ros.training.teacher import GroupedTeacher, group_of_path
 
 _COPIED = ("path", "encoder", "norm", "head")
@@ -41,11 +41,15 @@ class SegmentationLoss:
         self.hard_pixels = settings.loss == "ohem"
         self.align_corners = info.align_corners
         self.weights = weights if settings.class_weights else None
+        self.lovasz = settings.lovasz
 
     def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
+        scores = scores.float()
         if self.hard_pixels:
-            return hard_pixel_cross_entropy(scores.float(), labels, self.align_corners)
-        return cross_entropy(scores.float(), labels, self.weights)
+            loss = hard_pixel_cross_entropy(scores, labels, self.align_corners)
+        else:
+            loss = cross_entropy(scores, labels, self.weights)
+        return loss + self.lovasz * lovasz_softmax(scores, labels) if self.lovasz else loss
 
 
 class SingleFrameStage(nn.Module):

@@ -20,6 +20,7 @@ from tdnet_ros.errors import ConfigurationError, TrainingError
 from tdnet_ros.labels import label_set
 from tdnet_ros.networks import SegmentationNetwork, TDNet, build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
+from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.paths import MobilePath
 from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration
 from tdnet_ros.training.datasets import class_shares
@@ -185,8 +186,16 @@ class Trainer:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+        for module in self._frozen():
+            module.eval().requires_grad_(False)
         self.stage_module = self.processes.share_gradients(self.losses)
         self.optimiser = torch.optim.AdamW(self._parameter_groups(settings.rate))
+
+    def _frozen(self) -> list[nn.Module]:
+        """The stem and the first blocks of each MobileNetV2 that are to stay as they are."""
+        count = self.configuration.optimiser.frozen_blocks
+        backbones = [module for module in self.network.modules() if isinstance(module, MobileNetV2)] if count else []
+        return [part for backbone in backbones for part in (backbone.stem, *backbone.blocks[:count])]
 
     def _end_stage(self) -> None:
         """The next stage starts from the average, which is what this one has made."""
@@ -208,7 +217,9 @@ class Trainer:
                 chosen = [
                     parameter
                     for name, parameter in self.network.named_parameters()
-                    if ("backbone" in name) == in_backbone and (parameter.dim() > 1) == decayed
+                    if ("backbone" in name) == in_backbone
+                    and (parameter.dim() > 1) == decayed
+                    and parameter.requires_grad
                 ]
                 decay = settings.weight_decay if decayed else 0.0
                 if chosen:

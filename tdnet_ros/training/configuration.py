@@ -84,8 +84,9 @@ class OptimiserSettings:
 class StageSettings:
     """One stage: ``kind`` names its class (stages.py); ``batch`` is that of all processes together.
 
-    ``loss`` is ``cross_entropy`` or ``ohem``; ``lovasz`` is the weight of Lovász-softmax beside it. The rest is for kind ``tdnet``: weights of the losses, and the teacher's
-    catalog name and weight file where a distillation's weight is above 0.
+    ``loss`` is ``cross_entropy`` or ``ohem``; ``lovasz`` is the weight of Lovász-softmax beside it. The rest is for
+    kind ``tdnet``: weights of the losses, and the teacher's catalog name and weight file where a distillation's weight
+    is above 0.
     """
 
     kind: str = "tdnet"

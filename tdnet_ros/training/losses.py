@@ -46,8 +46,8 @@ def cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None = None)
 def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
     """Lovász-softmax: scores (B, C, h, w) and labels (B, H, W) -> the mean over the classes that are in the batch.
 
-    For each class the Lovász extension of its Jaccard loss at the errors |y_c - p_c|, over all pixels of the batch, with
-    labels at the scores' resolution (the nearest pixel of each). Source: Berman et al., CVPR 2018, equations 8 and 9.
+    For each class the Lovász extension of its Jaccard loss at the errors |y_c - p_c|, over all pixels of the batch,
+    with labels at the scores' resolution (the nearest pixel of each). Source: Berman et al., CVPR 2018, equations 8 and 9.
     """
     height, width = scores.shape[2:]
     rows = (torch.arange(height, device=labels.device) * 2 + 1) * labels.shape[1] // (2 * height)

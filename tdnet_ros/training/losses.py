@@ -47,7 +47,8 @@ def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
     """Lovász-softmax: scores (B, C, h, w) and labels (B, H, W) -> the mean over the classes that are in the batch.
 
     For each class the Lovász extension of its Jaccard loss at the errors |y_c - p_c|, over all pixels of the batch,
-    with labels at the scores' resolution (the nearest pixel of each). Source: Berman et al., CVPR 2018, equations 8 and 9.
+    with labels at the scores' resolution (the nearest pixel of each). Source: Berman et al., CVPR 2018, equations 8
+    and 9.
     """
     height, width = scores.shape[2:]
     rows = (torch.arange(height, device=labels.device) * 2 + 1) * labels.shape[1] // (2 * height)
@@ -57,7 +58,7 @@ def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
     probabilities = scores.softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[known]
     truth = truth[known]
     losses = []
-    for label in truth.unique().tolist():
+    for label in torch.unique(truth).tolist():
         is_it = (truth == label).float()
         errors, order = (is_it - probabilities[:, label]).abs().sort(descending=True)
         is_it = is_it[order]

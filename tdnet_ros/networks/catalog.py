@@ -162,6 +162,19 @@ CATALOG: dict[str, Variant] = {
         input_size=(360, 480),
         align_corners=False,
     ),
+    "mnv2": Variant(
+        summary="one sub-network of td2_mnv2 by itself, frame by frame",
+        path="mobile",
+        path_channels=128,
+        head="detail",
+        head_channels=64,
+        labels=CAMVID,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        stride=4,
+        input_size=(360, 480),
+        align_corners=False,
+    ),
 }
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any
 
 from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.yaml_settings import parse_settings, read_yaml
 
 
 @dataclass(frozen=True)
@@ -26,10 +21,16 @@ class SequencesSettings:
 
 @dataclass(frozen=True)
 class StreetSettings:
-    """Rendered streets: one sequence of ``frames`` frames for each seed."""
+    """Rendered streets: for each seed ``runs`` sequences of ``frames`` frames, ``run_gap_s`` apart in one drive.
+
+    The streets of ``selection_seeds`` are held out.
+    """
 
     seeds: tuple[int, ...] = ()
+    selection_seeds: tuple[int, ...] = ()
     frames: int = 60
+    runs: int = 1
+    run_gap_s: float = 10.0
     height: int = 360
     width: int = 480
     rate_hz: float = 15.0
@@ -109,10 +110,12 @@ class StageSettings:
 class TrainingConfiguration:
     """A whole training. ``backbone`` names folded ImageNet MobileNetV2 weights, ``start`` weights of the network.
 
-    ``labels`` and ``input_size`` replace the catalog's where given.
+    ``labels`` and ``input_size`` replace the catalog's where given. ``name`` tells the weights from others of the
+    same model: they become ``MODEL_NAME.safetensors``.
     """
 
     model: str = "td2_mnv2"
+    name: str = ""
     labels: str = ""
     input_size: tuple[int, ...] = ()
     seed: int = 1
@@ -129,12 +132,11 @@ class TrainingConfiguration:
     stages: tuple[StageSettings, ...] = (StageSettings("single"), StageSettings("tdnet"))
 
 
-Part = TypeVar("Part")
 _CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "loss": ("cross_entropy", "ohem"),
 }
-_AT_LEAST_ONE = ("steps", "batch", "log_every", "checkpoint_every", "validate_every", "teacher_groups")
+_AT_LEAST_ONE = ("frames", "runs", "steps", "batch", "log_every", "checkpoint_every", "validate_every", "teacher_groups")
 
 
 def read_configuration(path: Path) -> TrainingConfiguration:
@@ -142,59 +144,23 @@ def read_configuration(path: Path) -> TrainingConfiguration:
 
     Raises ConfigurationError for a file that cannot be read, and for any field that is unknown or out of range.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"training configuration '{path}' cannot be read: {error}") from error
-    return parse_configuration(content)
+    return parse_configuration(read_yaml(path, "training configuration"))
 
 
 def parse_configuration(content: Any) -> TrainingConfiguration:
     """The configuration of a yaml file's content; errors as of ``read_configuration``."""
-    configuration = _part(TrainingConfiguration, content, "")
+    configuration = parse_settings(TrainingConfiguration, content, _check)
     if not configuration.stages:
         raise ConfigurationError("stages is [], expected at least one stage")
     if len(configuration.input_size) not in (0, 2):
         raise ConfigurationError(f"input_size is {list(configuration.input_size)}, expected [height, width]")
+    street = configuration.data.street
+    if both := sorted(set(street.seeds) & set(street.selection_seeds)):
+        raise ConfigurationError(
+            f"data.street.selection_seeds is {list(street.selection_seeds)}, expected none of the seeds that are "
+            f"trained on, such as {both[0]}"
+        )
     return configuration
-
-
-def _part(kind: type[Part], content: Any, name: str) -> Part:
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{name or 'configuration'} is {content!r}, expected fields with their values")
-    hints = typing.get_type_hints(kind)
-    prefix = f"{name}." if name else ""
-    for key in content:
-        if key not in hints:
-            raise ConfigurationError(f"{prefix}{key} is unknown, expected one of {sorted(hints)}")
-    values = {key: _value(hints[key], value, f"{prefix}{key}") for key, value in content.items()}
-    for key, value in values.items():
-        _check(key, value, f"{prefix}{key}")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _part(typing.cast(type[Any], hint), value, name)
-    if typing.get_origin(hint) is tuple:
-        arguments = typing.get_args(hint)
-        many = arguments[-1] is Ellipsis
-        if not isinstance(value, list) or (not many and len(value) != len(arguments)):
-            raise ConfigurationError(f"{name} is {value!r}, expected a list" + ("" if many else " of two numbers"))
-        kinds = [arguments[0]] * len(value) if many else arguments
-        return tuple(_value(k, v, f"{name}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    if isinstance(value, str) and hint is float:  # yaml takes 3e-4 for text
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    accepted: tuple[type, ...] = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigurationError(f"{name} is {value!r}, expected {_KINDS[hint]}")
-    if hint is str:
-        return os.path.expandvars(str(value))
-    return float(typing.cast(float, value)) if hint is float else value
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def _check(key: str, value: Any, name: str) -> None:

@@ -1,0 +1,77 @@
+"""Settings from yaml files into dataclasses. Unknown keys, wrong types and missing fields are errors that name them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tdnet_ros.errors import ConfigurationError
+
+Part = TypeVar("Part")
+#: Told every field's own name, its value and its full name such as ``stages[0].steps``; raises ConfigurationError.
+Check = Callable[[str, Any, str], None]
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The content of a yaml file. Raises ConfigurationError, which calls it ``what``, when it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{what} '{path}' cannot be read: {error}") from error
+
+
+def parse_settings(kind: type[Part], content: Any, check: Check, name: str = "") -> Part:
+    """A dataclass of numbers, texts, truth values, tuples and such dataclasses from a yaml file's content.
+
+    ``$NAME`` in texts stands for an environment variable. ``name`` is the part's own, '' for a whole file. Raises
+    ConfigurationError.
+    """
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{name or 'configuration'} is {content!r}, expected fields with their values")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{name}." if name else ""
+    for key in content:
+        if key not in hints:
+            raise ConfigurationError(f"{prefix}{key} is unknown, expected one of {sorted(hints)}")
+    for entry in dataclasses.fields(typing.cast(Any, kind)):
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and entry.name not in content:
+            raise ConfigurationError(f"{prefix}{entry.name} is missing, expected {_expected(hints[entry.name])}")
+    values = {key: _value(hints[key], value, check, f"{prefix}{key}") for key, value in content.items()}
+    for key, value in values.items():
+        check(key, value, f"{prefix}{key}")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, check: Check, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return parse_settings(typing.cast(type[Any], hint), value, check, name)
+    if typing.get_origin(hint) is tuple:
+        arguments = typing.get_args(hint)
+        many = arguments[-1] is Ellipsis
+        if not isinstance(value, list) or (not many and len(value) != len(arguments)):
+            raise ConfigurationError(f"{name} is {value!r}, expected a list" + ("" if many else " of two numbers"))
+        kinds = [arguments[0]] * len(value) if many else arguments
+        return tuple(_value(k, v, check, f"{name}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if isinstance(value, str) and hint is float:  # yaml takes 3e-4 for text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    accepted: tuple[type, ...] = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigurationError(f"{name} is {value!r}, expected {_expected(hint)}")
+    if hint is str:
+        return os.path.expandvars(str(value))
+    return float(typing.cast(float, value)) if hint is float else value
+
+
+def _expected(hint: Any) -> str:
+    return "a list" if typing.get_origin(hint) is tuple else _KINDS.get(hint, "fields with their values")

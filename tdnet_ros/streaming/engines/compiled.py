@@ -8,7 +8,6 @@ import shutil
 
 import torch
 from torch import Tensor
-from torch._inductor import config as inductor_settings
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan
@@ -25,6 +24,9 @@ class CompiledEngine(Engine):
         super().__init__(network, device)
 
     def prepare(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> PreparedStep:
+        # Costs as much as all the rest of torch, and few streams are compiled.
+        from torch._inductor import config as inductor_settings
+
         def step(image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
             return self.network.compute(plan, image, *cached)
 

@@ -7,19 +7,17 @@ import json
 import math
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-#: With a larger share of the machine in use by others a benchmark refuses to report.
-BUSY_LIMIT = 0.10
+from tdnet_ros.evaluation.machine_load import BUSY_LIMIT, ProcessorTime
+
 #: Exit codes: a limit was missed, or nothing was measured because the machine was busy.
 MISSED, BUSY = 1, 2
 
@@ -29,34 +27,6 @@ _QUANTILES = (50, 95, 99)
 NAMES = (*(f"p{quantile}" for quantile in _QUANTILES), "max")
 
 _VERSIONS = ("torch", "numpy", "opencv-python-headless", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastdds")
-
-
-@dataclass(frozen=True)
-class ProcessorTime:
-    """Seconds over all cores since some moment in the past: passed, in use by anybody, in use by us."""
-
-    total_s: float
-    busy_s: float
-    own_s: float
-
-    @classmethod
-    def now(cls) -> ProcessorTime:
-        """Ours is that of this process and of its children that have ended; time that a hypervisor took is in use."""
-        first_line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
-        ticks = [int(field) for field in first_line.split()[1:9]]  # the two fields behind are part of these
-        idle_ticks = ticks[3] + ticks[4]
-        per_second = os.sysconf("SC_CLK_TCK")
-        own_s = sum(
-            usage.ru_utime + usage.ru_stime
-            for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        )
-        return cls(sum(ticks) / per_second, (sum(ticks) - idle_ticks) / per_second, own_s)
-
-    def foreign_share_since(self, before: ProcessorTime) -> float:
-        """Share of the machine, 0 to 1, that others have used since then."""
-        passed_s = self.total_s - before.total_s
-        foreign_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s)
-        return min(1.0, max(0.0, foreign_s / passed_s)) if passed_s > 0 else 0.0
 
 
 class Watch:

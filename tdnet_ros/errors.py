@@ -37,3 +37,7 @@ class StateError(TdnetRosError):
 
 class TrainingError(TdnetRosError):
     """A training cannot go on: the loss is not finite, or a checkpoint cannot be written or read."""
+
+
+class MachineBusy(TdnetRosError):
+    """Others use so much of the machine that times measured on it would be theirs."""

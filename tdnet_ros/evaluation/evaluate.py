@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tdnet_ros import __version__
 from tdnet_ros.errors import SourceError, StaleFrame, TdnetRosError
+from tdnet_ros.evaluation.frames import grey
 from tdnet_ros.evaluation.label_map import LabelMap, read_label_map, same_labels
 from tdnet_ros.evaluation.label_tracks import LabelTrack, image_topic_beside, open_labels
 from tdnet_ros.evaluation.latency_table import percentiles
@@ -143,7 +144,7 @@ class Judge:
         elif image.index != self._last_index + 1:
             self._scorer.skip()
         self._last_index, self._resets = image.index, facts.resets
-        miou = self._scorer.add(_grey(frame), scored, labels, facts.keyframe_distance)
+        miou = self._scorer.add(grey(frame), scored, labels, facts.keyframe_distance)
         if labels is not None and self.worst.wants(miou):
             self.worst.add(small_pictures(miou, image.index, image.stamp_ns, as_rgb(frame), labels, scored))
         self.frames.append(replace(facts, miou=miou))
@@ -211,13 +212,6 @@ class Judge:
 
     def _rejections(self) -> list[str]:
         return [f"{count} images {kind}; the first: {first}" for kind, (count, first) in self._rejected.items()]
-
-
-def _grey(frame: Frame) -> Ids:
-    if frame.encoding == "mono8":
-        return frame.image
-    code = cv2.COLOR_RGB2GRAY if frame.encoding == "rgb8" else cv2.COLOR_BGR2GRAY
-    return np.asarray(cv2.cvtColor(frame.image, code), np.uint8)
 
 
 def _deviation(values: Iterable[float]) -> float:

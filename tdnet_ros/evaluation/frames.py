@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
+import numpy as np
+import numpy.typing as npt
+
 from tdnet_ros.errors import DecodeError, ImageError
 from tdnet_ros.node.messages import compressed_to_frame, compressed_view, image_view, to_frame
 from tdnet_ros.video.decoding import decode_image
@@ -35,3 +39,11 @@ def frame_of(image: SourceImage) -> Frame:
 def frames(source: ImageSource) -> Iterator[Frame]:
     """All frames of a source, in order."""
     return map(frame_of, source)
+
+
+def grey(frame: Frame) -> npt.NDArray[np.uint8]:
+    """The frame's brightness (H, W) uint8."""
+    if frame.encoding == "mono8":
+        return frame.image
+    code = cv2.COLOR_RGB2GRAY if frame.encoding == "rgb8" else cv2.COLOR_BGR2GRAY
+    return np.asarray(cv2.cvtColor(frame.image, code), np.uint8)

@@ -103,7 +103,7 @@ def read_evaluation(path: Path) -> Evaluation:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise SourceError(f"{path}: schema is {found}, expected {SCHEMA}: written by 'tdnet-ros evaluate'?")
     try:
-        scores = _with_nan(Scores, content["scores"])
+        scores = scores_from_json(content["scores"])
         parts = {
             "scores": scores,
             "delivery": Delivery(**content["delivery"]),
@@ -113,6 +113,16 @@ def read_evaluation(path: Path) -> Evaluation:
         return _with_nan(Evaluation, content | parts)
     except (KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path} is not a whole report: {error!r}") from error
+
+
+def scores_to_json(scores: Scores) -> dict[str, Any]:
+    """What ``scores_from_json`` reads; NaN becomes null."""
+    return dict(_without_nan(asdict(scores)))
+
+
+def scores_from_json(content: Mapping[str, Any]) -> Scores:
+    """The scores of a report or of ``scores_to_json``. Raises KeyError or TypeError for what is not whole."""
+    return _with_nan(Scores, content)
 
 
 def _frame(content: Mapping[str, Any]) -> FrameResult:

@@ -27,6 +27,8 @@ _FIELD = TILE + 2
 _NEAR, _FAR = 2 / 3, 3 / 2
 #: Floats of one strip's tiles at the 36 points. Each strip reads all weights again: small is economical, large is fast.
 _STRIP_FLOATS = 1 << 21
+#: Input channels whose filters are transformed at once: few enough for the cache, else loading takes seconds.
+_FILTER_STRIP = 64
 
 
 class _Workspace(threading.local):
@@ -63,10 +65,7 @@ class WinogradConv(nn.Module):
         super().__init__()
         self.dilation = int(conv.dilation[0])
         self.relu = relu
-        weight, dtype = conv.weight.detach().double(), conv.weight.dtype
-        filters = _filter_matrix()
-        points = torch.einsum("ia,ocab,jb->ijco", filters, weight, filters)
-        self.register_buffer("weight", points.flatten(0, 1).to(dtype).contiguous())
+        self.register_buffer("weight", _filters_at_points(conv.weight.detach()))
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,6 +170,19 @@ def _filter_matrix() -> Tensor:
         scale = 1 / (2 * point**2 * (point**2 - other))
         rows += [[scale, scale * sign * point, scale * point**2] for sign in (1, -1)]
     return torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)
+
+
+def _filters_at_points(weight: Tensor) -> Tensor:
+    """Filters (Cout, Cin, 3, 3) -> G g G^T (36, Cin, Cout), computed in double precision."""
+    outputs, inputs = weight.shape[:2]
+    matrix = _filter_matrix()
+    both_ways = torch.kron(matrix, matrix)  # (36, 9)
+    taps = weight.permute(2, 3, 1, 0).reshape(9, inputs, outputs)
+    points = torch.empty((_FIELD**2, inputs, outputs), dtype=weight.dtype)
+    for first in range(0, inputs, _FILTER_STRIP):
+        strip = taps[:, first : first + _FILTER_STRIP].double()
+        points[:, first : first + _FILTER_STRIP] = (both_ways @ strip.flatten(1)).view(-1, *strip.shape[1:])
+    return points
 
 
 def _to_points(d: list[Tensor], out: list[Tensor]) -> None:

@@ -29,6 +29,33 @@ def read_yaml(path: Path, what: str) -> Any:
         raise ConfigurationError(f"{what} '{path}' cannot be read: {error}") from error
 
 
+def read_extended(path: Path, what: str) -> Any:
+    """As ``read_yaml``, with the fields that a file named by ``extends``, beside the file, gives and this one does not.
+
+    Fields of fields are merged; any other value, a list too, takes the place of the other file's. That one may extend
+    a further one. Raises ConfigurationError for files that extend each other as well.
+    """
+    return _read_extended(path, what, ())
+
+
+def _read_extended(path: Path, what: str, extended_by: tuple[Path, ...]) -> Any:
+    if path in extended_by:
+        raise ConfigurationError(f"extends is '{path.name}' in '{extended_by[-1]}', expected no file that extends it")
+    content = read_yaml(path, what)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    base = content.pop("extends")
+    if not isinstance(base, str):
+        raise ConfigurationError(f"extends is {base!r}, expected the name of a file beside '{path}'")
+    return _merged(_read_extended(path.parent / base, what, (*extended_by, path)), content)
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+
+
 def parse_settings(kind: type[Part], content: Any, check: Check, name: str = "") -> Part:
     """A dataclass of numbers, texts, truth values, tuples and such dataclasses from a yaml file's content.
 

@@ -25,10 +25,8 @@ from tiny_network import TinyVariant
 from tdnet_ros.cli import main
 from tdnet_ros.errors import ConfigurationError, SourceError, TrainingError
 from tdnet_ros.labels import CAMVID, UNLABELLED
-from tdnet_ros.networks import build_network, network_info
+from tdnet_ros.networks import build_network
 from tdnet_ros.networks.catalog import CATALOG
-from tdnet_ros.networks.checkpoints import save_checkpoint
-from tdnet_ros.networks.metadata import to_metadata
 from tdnet_ros.streaming import Segmenter
 from tdnet_ros.training.configuration import (
     AugmentationSettings,
@@ -130,27 +128,6 @@ def test_bf16_and_hard_pixels_train_too(index: Path, tmp_path: Path) -> None:
         trainer(index, tmp_path / "half", precision="fp16")
 
 
-def test_a_teacher_is_followed_overall_and_by_group(tmp_path: Path) -> None:
-    info = replace(network_info("psp18"), labels=CAMVID)
-    torch.manual_seed(1)
-    save_checkpoint(tmp_path / "psp18.safetensors", build_network(info).state_dict(), to_metadata(info))
-    images, labels = torch.rand(2, 1, 3, 64, 64), torch.zeros(2, 1, 64, 64, dtype=torch.int64)
-    network, losses = build_network("tiny").eval(), []
-    for overall, grouped in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
-        settings = StageSettings(
-            distillation=overall,
-            group_distillation=grouped,
-            teacher="psp18",
-            teacher_weights=str(tmp_path / "psp18.safetensors"),
-        )
-        stage = make_stage(network, settings, None).eval()
-        losses.append(stage(images, labels, [0, 1]))
-        assert all(not value.requires_grad for name, value in stage.named_parameters() if name.startswith("teacher"))
-    plain, full, group, both = (float(loss.detach()) for loss in losses)
-    assert full > plain and group > plain and full != group
-    assert both - plain == pytest.approx(full + group - 2 * plain, rel=1e-3)
-
-
 def test_two_processes_train_as_one_with_the_whole_batch(index: Path, tmp_path: Path) -> None:
     stages = [
         {"kind": kind, "steps": 3, "batch": 4, "freeze_norms": True, "class_weights": False}
@@ -232,7 +209,7 @@ def test_damaged_missing_and_foreign_checkpoints_are_named(index: Path, tmp_path
 def test_labels_stay_on_their_pixels_and_clips_change_as_one() -> None:
     store = FrameStore([picture(number) for number in range(4)], 11, HERE.device)
     clips = DeviceClips(store, AugmentationSettings(crop=(48, 64), photometric=0.0), 1.0)
-    images, labels = clips.batch((1, 2), 6, 2)
+    images, labels, _ = clips.batch((1, 2), 6, 2)
     assert images.shape == (2, 6, 3, 48, 64) and labels.shape == (2, 6, 48, 64)
     inside = labels != UNLABELLED
     off = (images[:, :, 0] * 255 - 20 * labels).abs()[inside]
@@ -240,7 +217,7 @@ def test_labels_stay_on_their_pixels_and_clips_change_as_one() -> None:
     whole, halves = clips.batch((3,), 4, 2), [clips.batch((3,), 4, 2, rank, 2) for rank in (0, 1)]
     assert torch.equal(whole.images, torch.cat([half.images for half in halves], 1))
     light = DeviceClips(store, AugmentationSettings(crop=(48, 64), motion_zoom=0, motion_shift_px=0, slow_share=0), 1.0)
-    images, labels = light.batch((5,), 4, 2)
+    images, labels, _ = light.batch((5,), 4, 2)
     assert torch.equal(images[0], images[1]) and torch.equal(labels[0], labels[1]), "one draw holds for a clip"
     assert not torch.equal(images[0, 0], images[0, 1])
 
@@ -287,8 +264,6 @@ def test_bad_data_is_named(index: Path) -> None:
         read_frames(replace(settings, sequences=replace(settings.sequences, split="val")), 11)
     frames, selection = read_frames(settings, 11)
     assert {frame.sequence for frame in frames} == {"a"} and {frame.sequence for frame in selection} == {"held"}
-    with pytest.raises(ConfigurationError, match="expected both where a distillation"):
-        make_stage(build_network("tiny"), StageSettings(distillation=1.0), None)
     with pytest.raises(ConfigurationError, match="kind is 'magic', expected one of"):
         make_stage(build_network("tiny"), StageSettings(kind="magic"), None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.yaml_settings import parse_settings, read_yaml
+from tdnet_ros.yaml_settings import parse_settings, read_extended
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ class OptimiserSettings:
 class StageSettings:
     """One stage: ``kind`` names its class (stages.py); ``batch`` is that of all processes together.
 
-    ``loss`` is ``cross_entropy`` or ``ohem``; ``lovasz`` is the weight of Lovász-softmax beside it. The rest is for
-    kind ``tdnet``: weights of the losses, and the teacher's catalog name and weight file where a distillation's weight
-    is above 0.
+    ``loss`` is ``cross_entropy`` or ``ohem``; ``lovasz`` is the weight of Lovász-softmax beside it, ``distillation``
+    that of following the teacher; for kind ``tdnet`` alone there are those of each frame's own scores, ``own_path``,
+    and of following the teacher's groups. Where a distillation's weight is above 0, ``teacher`` and
+    ``teacher_weights`` are the teacher's catalog name and weight file. It sees frames ``teacher_scale`` times as high
+    and wide as the network trained here, with ``teacher_flip`` their mirror images as well.
     """
 
     kind: str = "tdnet"
@@ -104,14 +106,22 @@ class StageSettings:
     teacher: str = ""
     teacher_weights: str = ""
     teacher_groups: int = 4
+    teacher_scale: float = 1.0
+    teacher_flip: bool = False
+
+    @property
+    def distils(self) -> bool:
+        """Whether the stage has a teacher."""
+        return self.distillation > 0 or self.group_distillation > 0
 
 
 @dataclass(frozen=True)
 class TrainingConfiguration:
     """A whole training. ``backbone`` names folded ImageNet MobileNetV2 weights, ``start`` weights of the network.
 
-    ``labels`` and ``input_size`` replace the catalog's where given. ``name`` tells the weights from others of the
-    same model: they become ``MODEL_NAME.safetensors``.
+    ``labels`` and ``input_size`` (height, width) replace the catalog's where given; frames of another size are then
+    resized to ``input_size``. ``name`` tells the weights from others of the same model: they become
+    ``MODEL_NAME.safetensors``.
     """
 
     model: str = "td2_mnv2"
@@ -136,15 +146,25 @@ _CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "loss": ("cross_entropy", "ohem"),
 }
-_AT_LEAST_ONE = ("frames", "runs", "steps", "batch", "log_every", "checkpoint_every", "validate_every", "teacher_groups")
+_AT_LEAST_ONE = (
+    "frames",
+    "runs",
+    "steps",
+    "batch",
+    "log_every",
+    "checkpoint_every",
+    "validate_every",
+    "teacher_groups",
+)
 
 
 def read_configuration(path: Path) -> TrainingConfiguration:
     """Read a yaml file; ``$NAME`` in texts stands for environment variables.
 
-    Raises ConfigurationError for a file that cannot be read, and for any field that is unknown or out of range.
+    ``extends: FILE``, beside the file, gives the fields that the file itself does not: see ``read_extended``. Raises
+    ConfigurationError for a file that cannot be read, and for any field that is unknown or out of range.
     """
-    return parse_configuration(read_yaml(path, "training configuration"))
+    return parse_configuration(read_extended(path, "training configuration"))
 
 
 def parse_configuration(content: Any) -> TrainingConfiguration:

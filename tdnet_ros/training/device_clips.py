@@ -18,15 +18,20 @@ from torch import Tensor
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.training.configuration import AugmentationSettings
 from tdnet_ros.training.frame_store import FrameStore
+from tdnet_ros.training.teacher_maps import TeacherMaps, TeacherView
 
 Floats = npt.NDArray[np.float64]
 
 
 class Clips(NamedTuple):
-    """RGB images (T, B, 3, h, w) in 0..1 and labels (T, B, h, w) int64, oldest first."""
+    """RGB images (T, B, 3, h, w) in 0..1 and labels (T, B, h, w) int64, oldest first.
+
+    ``teacher``: what the teacher says of the newest frames, where there is one.
+    """
 
     images: Tensor
     labels: Tensor
+    teacher: TeacherView | None
 
 
 class Draw(NamedTuple):
@@ -42,11 +47,12 @@ class Draw(NamedTuple):
 
 
 class DeviceClips:
-    """Draws clips from a store."""
+    """Draws clips from a store; ``teacher`` holds the scores of its frames to cut out with them, where set."""
 
     def __init__(self, store: FrameStore, settings: AugmentationSettings, drive_balance: float) -> None:
         self.store = store
         self.settings = settings
+        self.teacher: TeacherMaps | None = None
         drives = Counter(store.sequences)
         shares = np.array([drives[name] ** (drive_balance - 1.0) for name in store.sequences])
         self.probabilities = shares / shares.sum()
@@ -132,8 +138,9 @@ class DeviceClips:
         shifted = torch.where(store.labels[index] == UNLABELLED, 0, store.labels[index] + 1).float()
         ids = F.grid_sample(shifted[:, None], grid, mode="nearest", align_corners=False)[:, 0].long()
         labels = torch.where(ids == 0, UNLABELLED, ids - 1)
-        shape = (length, len(draws))
-        return Clips(images.view(*shape, 3, rows, columns), labels.view(*shape, rows, columns))
+        shape, newest = (length, len(draws)), slice(-len(draws), None)
+        teacher = self.teacher.view(index[newest], theta[newest], (rows, columns)) if self.teacher else None
+        return Clips(images.view(*shape, 3, rows, columns), labels.view(*shape, rows, columns), teacher)
 
 
 def _noise(draws: list[Draw], shape: torch.Size, device: torch.device) -> Tensor:

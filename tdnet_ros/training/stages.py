@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.networks import SegmentationNetwork, TDNet, load_network
+from tdnet_ros.networks import SegmentationNetwork, TDNet
 from tdnet_ros.networks.catalog import CATALOG, TDNetVariant
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.single_frame import SingleFrame
@@ -20,13 +18,18 @@ from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_sco
 from tdnet_ros.training.configuration import StageSettings
 from tdnet_ros.training.distillation import distillation
 from tdnet_ros.training.losses import cross_entropy, hard_pixel_cross_entropy, lovasz_softmax
-from tdnet_ros.training.teacher import GroupedTeacher, group_of_path
+from tdnet_ros.training.normalisation import normalise
+from tdnet_ros.training.teacher import group_of_path
+from tdnet_ros.training.teacher_maps import TeacherView
 
 _COPIED = ("path", "encoder", "norm", "head")
 
 
 class Stage(Protocol):
-    """``clip_length`` frames a clip; ``forward(images (T, B, 3, h, w), labels (T, B, h, w), order)`` is the loss."""
+    """``clip_length`` frames a clip; ``forward(images (T, B, 3, h, w), labels (T, B, h, w), order)`` is the loss.
+
+    Where a distillation's weight is above 0, ``forward`` takes what the teacher says of the newest frames as well.
+    """
 
     clip_length: int
 
@@ -53,24 +56,36 @@ class SegmentationLoss:
 
 
 class SingleFrameStage(nn.Module):
-    """Trains one sub-network, or a single-frame network, on frames alone; the others then become copies of it."""
+    """Trains one sub-network, or a single-frame network, on frames alone; the others then become copies of it.
+
+    L = l(S, y) + overall KL(T || S).
+    """
 
     clip_length = 1
 
     def __init__(self, network: SegmentationNetwork, settings: StageSettings, weights: Tensor | None) -> None:
         super().__init__()
+        if settings.group_distillation:
+            raise ConfigurationError("group_distillation is above 0 in a stage 'single', expected 0: it has one path")
         self.network = network
+        self.settings = settings
         self.loss = SegmentationLoss(settings, network.info, weights)
 
-    def forward(self, images: Tensor, labels: Tensor, order: list[int]) -> Tensor:
-        image = normalise(images[0], self.network.info)
+    def forward(self, images: Tensor, labels: Tensor, order: list[int], teacher: TeacherView | None = None) -> Tensor:
+        scores = self._scores(normalise(images[0], self.network.info))
+        total = self.loss(scores, labels[0])
+        if teacher is not None:
+            total = total + self.settings.distillation * _follow(scores, teacher, 0)
+        return total
+
+    def _scores(self, image: Tensor) -> Tensor:
         if isinstance(self.network, TDNet):
             first = self.network.subnetwork(0)
             z, details = first.path(image)
-            return self.loss(first.classify(first.encoder.value(z), details), labels[0])
+            return first.classify(first.encoder.value(z), details)
         single = cast(SingleFrame, self.network)
-        z, details = single.path(image)
-        return self.loss(single.head(z, details), labels[0])
+        scores: Tensor = single.head(*single.path(image))
+        return scores
 
     def finish(self, network: SegmentationNetwork) -> None:
         if not isinstance(network, TDNet):
@@ -97,32 +112,14 @@ class TDNetStage(nn.Module):
         self.settings = settings
         self.clip_length = len(network.subnetworks)
         self.loss = SegmentationLoss(settings, network.info, weights)
-        self.teacher_info: NetworkInfo | None = None
-        if settings.distillation or settings.group_distillation:
-            self._take_teacher(settings, next(network.parameters()).device)
+        variant = cast(TDNetVariant, CATALOG[network.info.name])
+        self.groups = [0] * self.clip_length
+        if settings.group_distillation:
+            self.groups = [
+                group_of_path(path, variant.feature_groups, settings.teacher_groups) for path in range(self.clip_length)
+            ]
 
-    def _take_teacher(self, settings: StageSettings, device: torch.device) -> None:
-        if not settings.teacher or not settings.teacher_weights:
-            raise ConfigurationError(
-                f"teacher is '{settings.teacher}' with weights '{settings.teacher_weights}', expected both where a "
-                "distillation's weight is above 0"
-            )
-        teacher = load_network(settings.teacher, settings.teacher_weights, device)
-        if not isinstance(teacher, SingleFrame):
-            raise ConfigurationError(f"teacher is '{settings.teacher}', expected psp18, psp50 or psp101")
-        if teacher.info.labels.names != self.network.info.labels.names:
-            raise ConfigurationError(
-                f"teacher's classes are those of '{teacher.info.labels.name}', expected "
-                f"'{self.network.info.labels.name}' as the network's"
-            )
-        self.teacher = GroupedTeacher(teacher, settings.teacher_groups)
-        self.teacher_info = teacher.info
-        variant = cast(TDNetVariant, CATALOG[self.network.info.name])
-        self.groups = [
-            group_of_path(path, variant.feature_groups, settings.teacher_groups) for path in range(self.clip_length)
-        ]
-
-    def forward(self, images: Tensor, labels: Tensor, order: list[int]) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor, order: list[int], teacher: TeacherView | None = None) -> Tensor:
         network, settings = self.network, self.settings
         encoded = encode_clip(network, [normalise(image, network.info) for image in images], order)
         own = [own_path_scores(network, frame, path) for frame, path in zip(encoded, order, strict=True)]
@@ -130,11 +127,11 @@ class TDNetStage(nn.Module):
         total = self.loss(recomposed, labels[-1])
         for scores, truth in zip(own, labels, strict=True):
             total = total + settings.own_path * self.loss(scores, truth)
-        if self.teacher_info is not None:
-            told = self.teacher(normalise(images[-1], self.teacher_info))
-            group = told.groups[:, self.groups[order[-1]]]
-            total = total + settings.distillation * _follow(recomposed, told.full)
-            total = total + settings.group_distillation * _follow(own[-1], group)
+        if teacher is not None and settings.distillation:
+            total = total + settings.distillation * _follow(recomposed, teacher, 0)
+        if teacher is not None and settings.group_distillation:
+            group = self.groups[order[-1]]
+            total = total + settings.group_distillation * _follow(own[-1], teacher, 1 + group)
         return total
 
     def finish(self, network: SegmentationNetwork) -> None:
@@ -153,15 +150,6 @@ def make_stage(
     return STAGES[settings.kind](network, settings, weights)
 
 
-def normalise(images: Tensor, info: NetworkInfo) -> Tensor:
-    """RGB images (B, 3, H, W) in 0..1 as that network wants them."""
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (info.mean, info.std))
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def _follow(scores: Tensor, teacher: Tensor) -> Tensor:
-    """Distillation at the student's resolution, which is finer than the teacher's for a stride of 4."""
-    size = (scores.shape[2], scores.shape[3])
-    if (teacher.shape[2], teacher.shape[3]) != size:
-        teacher = F.interpolate(teacher.float(), size=size, mode="bilinear", align_corners=False)
-    return distillation(scores.float(), teacher.float())
+def _follow(scores: Tensor, teacher: TeacherView, plane: int) -> Tensor:
+    """Distillation from one of the teacher's planes: 0 overall, 1 + g of group g."""
+    return distillation(scores.float(), teacher.scores[:, plane], teacher.inside)

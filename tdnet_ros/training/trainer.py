@@ -22,14 +22,18 @@ from tdnet_ros.networks import SegmentationNetwork, TDNet, build_network, networ
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.paths import MobilePath
+from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration
 from tdnet_ros.training.datasets import class_shares
 from tdnet_ros.training.device_clips import DeviceClips
+from tdnet_ros.training.frame_size import resize_frames
 from tdnet_ros.training.frame_store import FrameStore, check_frame, read_frames
 from tdnet_ros.training.losses import class_weights
+from tdnet_ros.training.normalisation import normalise
 from tdnet_ros.training.pretrained import load_folded_mobilenet
 from tdnet_ros.training.processes import Processes
-from tdnet_ros.training.stages import make_stage, normalise
+from tdnet_ros.training.stages import make_stage
+from tdnet_ros.training.teacher_maps import load_teacher, make_teacher_maps
 from tdnet_ros.training.training_log import TrainingLog
 from tdnet_ros.training.training_state import read_state, write_state
 from tdnet_ros.training.validation import stream_miou
@@ -67,7 +71,8 @@ class Trainer:
         if configuration.input_size:
             info = dataclasses.replace(info, input_size=(configuration.input_size[0], configuration.input_size[1]))
         network = build_network(info)
-        frames, self.selection = read_frames(configuration.data, len(info.labels))
+        self.frames, selection = read_frames(configuration.data, len(info.labels))
+        frames, self.selection = (resize_frames(part, configuration.input_size) for part in (self.frames, selection))
         for frame in self.selection:
             check_frame(frame, len(info.labels), self.selection[0].image.shape)
         store = FrameStore(frames, len(info.labels), processes.device)
@@ -76,6 +81,9 @@ class Trainer:
         weights = class_weights(shares)
         self.class_weights = (weights / (weights * shares).sum()).to(processes.device)
         self._start_weights(network)
+        for settings in configuration.stages:
+            if settings.distils:
+                load_teacher(settings, info)  # its errors should not wait until its stage begins
         network.to(processes.device)
         shared = processes.share_network(network)
         assert isinstance(shared, SegmentationNetwork)
@@ -137,6 +145,8 @@ class Trainer:
     def _train_step(self, settings: StageSettings) -> Tensor:
         here, configuration = self.processes, self.configuration
         seed = (configuration.seed, self.stage, self.step)
+        if settings.distils and self.clips.teacher is None:
+            self._ask_teacher(settings)
         clips = self.clips.batch(seed, settings.batch, self.losses.clip_length, here.rank, here.count)
         order = [int(path) for path in np.random.default_rng((*seed, 1)).permutation(self.losses.clip_length)]
         for group in self.optimiser.param_groups:
@@ -144,13 +154,24 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence((*seed, 2, here.rank)).generate_state(1)[0]))
         kind = torch.float16 if configuration.precision == "fp16" else torch.bfloat16
         with torch.autocast(here.device.type, kind, enabled=configuration.precision != "fp32"):
-            loss: Tensor = self.stage_module(clips.images, clips.labels, order)
+            loss: Tensor = self.stage_module(clips.images, clips.labels, order, clips.teacher)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.average.update(self.network)
         return loss.detach()
+
+    def _ask_teacher(self, settings: StageSettings) -> None:
+        height, width = self.clips.store.labels.shape[1:]
+        self.clips.teacher = maps = make_teacher_maps(
+            settings, self.network.info, self.frames, (height, width), self.processes.device
+        )
+        if self.processes.leads:
+            size, mebibytes = f"{maps.frame_size[1]}x{maps.frame_size[0]}", maps.scores.nbytes / 2**20
+            self.say(
+                f"teacher    {settings.teacher} on {len(self.frames)} frames at {size}: {mebibytes:.0f} MiB of scores"
+            )
 
     def _rate(self, settings: StageSettings) -> float:
         warmup = min(1.0, (self.step + 1) / (self.configuration.optimiser.warmup_steps + 1))
@@ -180,6 +201,7 @@ class Trainer:
 
     def _begin_stage(self) -> None:
         settings = self.configuration.stages[min(self.stage, len(self.configuration.stages) - 1)]
+        self.clips.teacher = None
         self.losses = make_stage(self.network, settings, self.class_weights)
         self.network.train()
         if settings.freeze_norms:
@@ -233,6 +255,7 @@ class Trainer:
             load_weights(network, read_checkpoint(configuration.start), configuration.model)
         elif configuration.backbone:
             path = network.subnetwork(0).path if isinstance(network, TDNet) else None
+            path = network.path if isinstance(network, SingleFrame) else path
             if not isinstance(path, MobilePath):
                 raise ConfigurationError(
                     f"backbone is for MobileNetV2 paths, expected none for '{configuration.model}'"

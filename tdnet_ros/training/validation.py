@@ -10,7 +10,7 @@ import torch
 from tdnet_ros.evaluation.metrics import ConfusionMatrix
 from tdnet_ros.networks import SegmentationNetwork
 from tdnet_ros.training.datasets import LabelledFrame
-from tdnet_ros.training.stages import normalise
+from tdnet_ros.training.normalisation import normalise
 
 
 @torch.inference_mode()

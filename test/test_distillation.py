@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from lively_weights import make_lively
 from tiny_network import TinyVariant
 from torch import Tensor, nn
@@ -225,3 +226,18 @@ def test_a_configuration_may_extend_another(tmp_path: Path) -> None:
         (tmp_path / "row.yaml").write_text(text)
         with pytest.raises(ConfigurationError, match=message):
             read_configuration(tmp_path / "row.yaml")
+
+
+def test_the_rows_of_the_ablation_have_one_budget() -> None:
+    names = ("single", "plain", "overall", "grouped")
+    rows = [read_configuration(REPOSITORY / "config" / "ablation" / f"{name}.yaml") for name in names]
+    assert all(replace(row, stages=()) == replace(rows[0], stages=()) for row in rows)
+    assert rows[0].data.sequences.selection == "0006R0" and rows[0].start
+    stages = [stage for row in rows for stage in row.stages]
+    frames = {stage.steps * stage.batch * (1 if stage.kind == "single" else 2) for stage in stages}
+    assert len(frames) == 1 and len({(stage.rate, stage.own_path) for stage in stages}) == 1
+    assert [stage.distillation > 0 for stage in stages] == [False, False, True, True]
+    assert [stage.group_distillation > 0 for stage in stages] == [False, False, False, True]
+    for name in ("start", "teacher"):
+        others = read_configuration(REPOSITORY / "config" / "ablation" / f"{name}.yaml")
+        assert others.data == rows[0].data and others.backbone

@@ -47,6 +47,11 @@ class TeacherMaps:
     align_corners: bool
     student: NetworkInfo
 
+    def describe(self) -> str:
+        """What was asked of the teacher, and how much memory the answers take."""
+        height, width = self.frame_size
+        return f"{len(self.scores)} frames of {width}x{height}: {self.scores.nbytes / 2**20:.0f} MiB of scores"
+
     def view(self, frames: Tensor, theta: Tensor, crop: tuple[int, int]) -> TeacherView:
         """Crops (height, width) px of the frames (B,), by the maps theta (B, 2, 3) from crop to frame.
 

@@ -163,15 +163,10 @@ class Trainer:
         return loss.detach()
 
     def _ask_teacher(self, settings: StageSettings) -> None:
-        height, width = self.clips.store.labels.shape[1:]
-        self.clips.teacher = maps = make_teacher_maps(
-            settings, self.network.info, self.frames, (height, width), self.processes.device
-        )
+        size, device = self.clips.store.labels.shape[1:], self.processes.device
+        self.clips.teacher = make_teacher_maps(settings, self.network.info, self.frames, (size[0], size[1]), device)
         if self.processes.leads:
-            size, mebibytes = f"{maps.frame_size[1]}x{maps.frame_size[0]}", maps.scores.nbytes / 2**20
-            self.say(
-                f"teacher    {settings.teacher} on {len(self.frames)} frames at {size}: {mebibytes:.0f} MiB of scores"
-            )
+            self.say(f"teacher    {settings.teacher}, {self.clips.teacher.describe()}")
 
     def _rate(self, settings: StageSettings) -> float:
         warmup = min(1.0, (self.step + 1) / (self.configuration.optimiser.warmup_steps + 1))
@@ -192,7 +187,9 @@ class Trainer:
 
     def _validate(self, log: TrainingLog | None, stage: str) -> None:
         if log is not None:
-            miou = stream_miou(self.average.network, self.selection, self.processes.device)
+            self.losses.finish(self.average.network)  # what is judged, and may be published, is what the stage makes
+            windows = self.losses.clip_length > 1
+            miou = stream_miou(self.average.network, self.selection, self.processes.device, windows)
             log.write(self.done, stage, selection_miou=miou)
             if self.stage == len(self.configuration.stages) - 1 and miou > self.best:
                 self.best = miou

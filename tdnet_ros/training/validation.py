@@ -14,11 +14,18 @@ from tdnet_ros.training.normalisation import normalise
 
 
 @torch.inference_mode()
-def stream_miou(network: SegmentationNetwork, frames: Sequence[LabelledFrame], device: torch.device) -> float:
-    """mIoU over frames in their order as one stream: the window is kept over any gap in time."""
+def stream_miou(
+    network: SegmentationNetwork, frames: Sequence[LabelledFrame], device: torch.device, windows: bool = True
+) -> float:
+    """mIoU over frames in their order as one stream: the window is kept over any gap in time.
+
+    Without ``windows`` every frame stands alone, as in a stage on single frames.
+    """
     matrix = ConfusionMatrix(len(network.info.labels))
     state = network.initial_state()
     for number, frame in enumerate(frames):
+        if not windows:
+            state = network.initial_state()
         pixels = torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
         step = network.step(normalise(pixels, network.info), state, number % network.info.subnetworks)
         state = step.state

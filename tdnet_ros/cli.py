@@ -13,7 +13,7 @@ from typing import Any
 
 from tdnet_ros import __version__
 from tdnet_ros.errors import TdnetRosError
-from tdnet_ros.evaluation.commands import compare, evaluate, make_bag
+from tdnet_ros.evaluation.commands import accuracy, compare, evaluate, make_bag
 from tdnet_ros.export_command import export
 from tdnet_ros.model_commands import convert, models
 from tdnet_ros.training.commands import train
@@ -229,7 +229,7 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-COMMANDS = (demo, segment, play, evaluate, compare, make_bag, train, export, convert, benchmark, models)
+COMMANDS = (demo, segment, play, evaluate, compare, accuracy, make_bag, train, export, convert, benchmark, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The commands ``tdnet-ros evaluate``, ``compare`` and ``make-bag``."""
+"""The commands ``tdnet-ros evaluate``, ``compare``, ``accuracy`` and ``make-bag``."""
 
 from __future__ import annotations
 
@@ -141,6 +141,34 @@ def compare(parser: argparse.ArgumentParser) -> Run:
         _say(comparison_table(evaluations, names))
         write_comparison(evaluations, names, arguments.output)
         _say(f"\npage written: {arguments.output}")
+        return 0
+
+    return run
+
+
+def accuracy(parser: argparse.ArgumentParser) -> Run:
+    """one table of several models on the same clips: accuracy with its intervals, stability, cost, time"""
+    parser.add_argument("settings", type=Path, metavar="YAML", help="rows and clips, such as config/accuracy.yaml")
+    parser.add_argument("-o", "--output", type=Path, default=Path("accuracy"), help="folder for the tables")
+    parser.add_argument("--device", default="auto", help="for the masks: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--no-times", action="store_true", help="leave out the times, which are of one CPU thread")
+    parser.add_argument("--force", action="store_true", help="measure times on a busy machine, too, and say so")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from tdnet_ros.evaluation.accuracy import measure_accuracy
+        from tdnet_ros.evaluation.accuracy_settings import read_accuracy_settings
+        from tdnet_ros.evaluation.accuracy_table import as_markdown, write_accuracy
+        from tdnet_ros.evaluation.accuracy_times import measure_times
+
+        settings, output = read_accuracy_settings(arguments.settings), arguments.output
+        found, times = measure_accuracy(settings, output, arguments.device, _say, Progress), None
+        write_accuracy(found, times, output)  # kept even where times are refused
+        if not arguments.no_times:
+            _say(f"times: {settings.timing.rounds} rounds")
+            times = measure_times(settings, arguments.force)
+            write_accuracy(found, times, output)
+        _say(f"\n{as_markdown(found, times)}")
+        _say(f"written: {output / 'accuracy.md'} and {output / 'accuracy.json'}")
         return 0
 
     return run

@@ -84,11 +84,11 @@ class Evaluation:
         """As JSON; NaN, which JSON does not have, becomes null. A frame is a line: there may be a million."""
         content = {"schema": SCHEMA, **asdict(replace(self, frames=[]))}
         del content["frames"]
-        head = json.dumps(_without_nan(content), indent=1, allow_nan=False)
+        head = json.dumps(without_nan(content), indent=1, allow_nan=False)
         with path.open("w", encoding="utf-8") as file:
             file.write(head.removesuffix("\n}") + ',\n "frames": [')
             for number, frame in enumerate(self.frames):
-                line = json.dumps(_without_nan(asdict(frame)), allow_nan=False)
+                line = json.dumps(without_nan(asdict(frame)), allow_nan=False)
                 file.write(f"{',' if number else ''}\n  {line}")
             file.write("\n ]\n}\n")
 
@@ -117,7 +117,7 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def scores_to_json(scores: Scores) -> dict[str, Any]:
     """What ``scores_from_json`` reads; NaN becomes null."""
-    return dict(_without_nan(asdict(scores)))
+    return dict(without_nan(asdict(scores)))
 
 
 def scores_from_json(content: Mapping[str, Any]) -> Scores:
@@ -150,9 +150,10 @@ def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in content.items()}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """For JSON, which has no NaN: it becomes null, at any depth."""
     if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
+        return {str(key): without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import count
 
 import numpy as np
+import numpy.typing as npt
 
 from tdnet_ros.networks.cost import count_cost
-from tdnet_ros.streaming import Segmenter, StageTimes
+from tdnet_ros.streaming import SegmentationStream, Segmenter, StageTimes
 from tdnet_ros.video.frame import Frame
 
 #: The sum of all stages, in the tables beside them.
@@ -30,13 +33,11 @@ class StepTimes:
 def measure_steps(segmenter: Segmenter, height: int, width: int, steps: int) -> StepTimes:
     """Times of ``steps`` steps of one stream of noise at that size, after its window is full."""
     segmenter.warm_up(height, width)
-    rng = np.random.default_rng(_SEED)
-    pictures = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_PICTURES)]
-    stream = segmenter.stream()
+    stream, frames = segmenter.stream(), _noise(height, width)
     warm_up = 2 * segmenter.network.info.subnetworks
     measured: list[StageTimes] = []
     for index in range(warm_up + steps):
-        done = stream.step(Frame(pictures[index % _PICTURES], stamp_ns=1 + index * 33_000_000))
+        done = stream.step(next(frames))
         if index >= warm_up:
             measured.append(done.times)
     names = [field.name for field in fields(StageTimes)]
@@ -48,3 +49,33 @@ def measure_steps(segmenter: Segmenter, height: int, width: int, steps: int) -> 
     size = segmenter.network_size(height, width)
     gmac = count_cost(segmenter.network.info, size).steady_gmac
     return StepTimes(size, stages, gmac, 2e3 * gmac / stages["network"][0])
+
+
+def measure_in_turn(
+    streams: Sequence[SegmentationStream], height: int, width: int, rounds: int
+) -> npt.NDArray[np.float64]:
+    """Milliseconds of whole steps, (rounds, streams), on frames of noise at that size.
+
+    Each round is one step of every stream, and begins with another one each time: what slows the machine down for a
+    while slows them all. Rounds before every window is full do not count.
+    """
+    for segmenter in {stream.segmenter for stream in streams}:
+        segmenter.warm_up(height, width)
+    frames = _noise(height, width)
+    warm_up = 2 * max(stream.segmenter.network.info.subnetworks for stream in streams)
+    times = np.empty((warm_up + rounds, len(streams)))
+    for number in range(len(times)):
+        frame = next(frames)
+        for turn in range(len(streams)):
+            index = (number + turn) % len(streams)
+            stages = vars(streams[index].step(frame).times).values()
+            times[number, index] = np.nansum(list(stages))
+    return times[warm_up:]
+
+
+def _noise(height: int, width: int) -> Iterator[Frame]:
+    """A camera of 30 Hz that sees noise."""
+    rng = np.random.default_rng(_SEED)
+    pictures = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_PICTURES)]
+    for index in count():
+        yield Frame(pictures[index % _PICTURES], stamp_ns=1 + index * 33_000_000)

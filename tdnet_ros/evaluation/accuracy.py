@@ -1,0 +1,203 @@
+"""A table of accuracy: every row's network on the same clips, how sure the figures are, what a frame costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.evaluation.accuracy_settings import FRAME_BY_FRAME, AccuracySettings, ClipSettings, RowSettings
+from tdnet_ros.evaluation.bootstrap import draw_frames, interval, resampled_miou
+from tdnet_ros.evaluation.clip_scores import (
+    ClipScores,
+    Masks,
+    ScoreStore,
+    describe_clip,
+    network_masks,
+    open_row,
+    score_clip,
+    true_masks,
+)
+from tdnet_ros.evaluation.evaluate import Progress
+from tdnet_ros.evaluation.provenance import sha256_of
+from tdnet_ros.labels import LabelSet
+from tdnet_ros.networks.cost import count_cost
+from tdnet_ros.streaming import Segmenter
+from tdnet_ros.streaming.models import choose_weights
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval over resampled frames; ``blocks`` is that over blocks of a second, None without."""
+
+    value: float
+    frames: tuple[float, float]
+    blocks: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What a row's network is: ``gmac`` of a frame at ``network_size`` (height, width), ``parameters`` that it uses."""
+
+    model: str
+    weights_sha256: str
+    device: str
+    network_size: tuple[int, int]
+    gmac: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class RowAccuracy:
+    """A row by clip: scores, mIoU, and the mIoU's difference to the baseline (empty where that is not trained)."""
+
+    row: RowSettings
+    facts: RowFacts
+    clips: list[ClipScores]
+    miou: list[Estimate]
+    difference: list[Estimate]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The whole table. ``clips`` has number of frames and SHA-256 by clip, ``truth`` the labels' own scores by clip."""
+
+    settings: AccuracySettings
+    labels: LabelSet
+    baseline: str
+    clips: list[dict[str, Any]]
+    rows: list[RowAccuracy]
+    untrained: list[RowSettings]
+    truth: list[ClipScores]
+
+
+def measure_accuracy(
+    settings: AccuracySettings,
+    output: Path,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[], Progress] = lambda: lambda done, total: None,
+) -> Accuracy:
+    """Score every trained row on every clip; what an earlier run has left in ``output``/scored is taken from there.
+
+    ``progress`` makes what is told of one clip's frames. Raises ConfigurationError, CheckpointError and SourceError
+    before anything is scored; and ConfigurationError when no row is trained or rows have different classes.
+    """
+    trained = [row for row in settings.rows if row.is_trained]
+    if not trained:
+        raise ConfigurationError(
+            f"rows have the weights {[row.weights for row in settings.rows]}, none of which exists"
+        )
+    segmenters = [open_row(row, device) for row in trained]
+    labels = _common_labels(trained, segmenters)
+    clips = [describe_clip(clip) for clip in settings.clips]
+    store = ScoreStore(output / "scored")
+
+    def scored(what: dict[str, Any], name: str, masks: Callable[[], Masks]) -> list[ClipScores]:
+        found = []
+        for clip, facts in zip(settings.clips, clips, strict=True):
+            described = {**what, "labels": list(labels.names), "clip": facts}
+            kept = store.find(described)
+            if kept is None:
+                say(f"{name}: {clip.name}")
+                tell = _counted(progress(), facts["frames"])
+                kept = store.keep(described, *score_clip(clip, labels, masks(), tell))
+            found.append(kept)
+        return found
+
+    measured = []
+    for row, segmenter in zip(trained, segmenters, strict=True):
+        facts = _facts(row, segmenter, settings.timing.size)
+        what = {
+            "model": facts.model,
+            "weights": facts.weights_sha256,
+            "device": facts.device,
+            "runs": row.runs,
+            "input_height": row.input_height,
+        }
+        measured.append((row, facts, scored(what, row.name, partial(network_masks, segmenter, row.runs))))
+    truth = scored({"model": "labels"}, "the labels themselves", lambda: true_masks)
+    baseline = settings.baseline or settings.rows[0].name
+    return Accuracy(
+        settings,
+        labels,
+        baseline,
+        clips,
+        _with_intervals(settings, baseline, measured),
+        [row for row in settings.rows if not row.is_trained],
+        truth,
+    )
+
+
+def _common_labels(rows: Sequence[RowSettings], segmenters: Sequence[Segmenter]) -> LabelSet:
+    labels = segmenters[0].labels
+    for row, segmenter in zip(rows, segmenters, strict=True):
+        if segmenter.labels.names != labels.names:
+            raise ConfigurationError(
+                f"row '{row.name}' has the classes of '{segmenter.labels.name}', expected those of '{labels.name}' "
+                f"as row '{rows[0].name}'"
+            )
+    return labels
+
+
+def _facts(row: RowSettings, segmenter: Segmenter, size: tuple[int, int]) -> RowFacts:
+    info, single = segmenter.network.info, row.runs == FRAME_BY_FRAME
+    network_size = segmenter.network_size(*size)
+    cost = count_cost(info, network_size)
+    weights = choose_weights(row.model, row.weight_file)
+    assert isinstance(weights, str | Path), "a row's weights are a file"
+    return RowFacts(
+        info.name,
+        sha256_of(Path(weights)),
+        f"{segmenter.runtime.device.type}, {segmenter.runtime.precision}, {segmenter.runtime.engine}",
+        network_size,
+        cost.warm_up_gmac if single else cost.steady_gmac,
+        cost.parameters_used if single else cost.parameters,
+    )
+
+
+def _with_intervals(
+    settings: AccuracySettings, baseline: str, measured: Sequence[tuple[RowSettings, RowFacts, list[ClipScores]]]
+) -> list[RowAccuracy]:
+    miou: dict[str, list[Estimate]] = {row.name: [] for row, _, _ in measured}
+    difference: dict[str, list[Estimate]] = {row.name: [] for row, _, _ in measured}
+    for index, clip in enumerate(settings.clips):
+        scores = {row.name: clips[index] for row, _, clips in measured}
+        draws = _draws(settings, clip, len(next(iter(scores.values())).confusion))
+        resampled = {name: [resampled_miou(score.confusion, draw) for draw in draws] for name, score in scores.items()}
+        for name, score in scores.items():
+            miou[name].append(_estimate(score.scores.miou, resampled[name]))
+            if baseline in scores:
+                pairs = zip(resampled[name], resampled[baseline], strict=True)
+                gain = score.scores.miou - scores[baseline].scores.miou
+                difference[name].append(_estimate(gain, [own - other for own, other in pairs]))
+    return [RowAccuracy(row, facts, clips, miou[row.name], difference[row.name]) for row, facts, clips in measured]
+
+
+def _draws(settings: AccuracySettings, clip: ClipSettings, frames: int) -> list[npt.NDArray[np.int64]]:
+    """The draws that all rows share: of single frames, and of blocks where the clip has such."""
+    bootstrap = settings.bootstrap
+    blocks = [1] if clip.block_frames == 1 else [1, clip.block_frames]
+    return [draw_frames(frames, bootstrap.resamples, bootstrap.seed, block) for block in blocks]
+
+
+def _estimate(value: float, resampled: Sequence[npt.NDArray[np.float64]]) -> Estimate:
+    intervals = [interval(values) for values in resampled]
+    return Estimate(value, intervals[0], intervals[1] if len(intervals) > 1 else None)
+
+
+def _counted(progress: Progress, total: int) -> Callable[[], None]:
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return tell

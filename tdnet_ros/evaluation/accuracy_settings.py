@@ -1,0 +1,146 @@
+"""What stands in a table of accuracy: clips, rows, what they are compared with, and peers that others measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.networks import AUTO
+from tdnet_ros.yaml_settings import parse_settings, read_yaml
+
+#: In a row's ``weights``: those that ship with the model.
+SHIPPED = "shipped"
+#: In a row's ``runs``: as the node does it, or with an empty window before every frame.
+STREAM, FRAME_BY_FRAME = "stream", "frame by frame"
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """Frames of one sequence of a ``sequences.csv``. ``block_frames``: so many lie in about one second."""
+
+    name: str
+    index: str
+    split: str
+    sequence: str = ""
+    block_frames: int = 1
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """One network: ``weights`` is a file, an export or ``shipped``, ``input_height`` 0 that of the weights."""
+
+    name: str
+    model: str = AUTO
+    weights: str = SHIPPED
+    runs: str = STREAM
+    input_height: int = 0
+    note: str = ""
+
+    @property
+    def weight_file(self) -> Path | None:
+        """None stands for the weights that ship."""
+        return None if self.weights == SHIPPED else Path(self.weights)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are weights."""
+        return self.weight_file is None or self.weight_file.exists()
+
+
+@dataclass(frozen=True)
+class BootstrapSettings:
+    """Resamples of the bootstrap over frames, and their seed."""
+
+    resamples: int = 2000
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """Steps of each row on frames of ``size`` (height, width), in turn; ``rounds`` of them count."""
+
+    size: tuple[int, int] = (360, 480)
+    rounds: int = 40
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """A network as somebody else measured it: ``miou`` and ``flicker`` in %, ``tc`` and ``vc8`` from 0 to 1.
+
+    ``miou`` is by clip, in their order; ``seen`` says of each clip whether the network was trained on it. Temporal
+    measures are those of the first clip. ``ms`` and ``trained_on`` are texts.
+    """
+
+    name: str
+    parameters_m: float = math.nan
+    trained_on: str = ""
+    miou: tuple[float, ...] = ()
+    seen: tuple[bool, ...] = ()
+    tc: float = math.nan
+    vc8: float = math.nan
+    flicker: float = math.nan
+    ms: str = ""
+
+
+@dataclass(frozen=True)
+class PeersSettings:
+    """Peers, and a sentence that says where their figures come from."""
+
+    source: str = ""
+    rows: tuple[PeerSettings, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccuracySettings:
+    """A whole table. ``baseline`` names the row that the others are compared with, '' the first."""
+
+    clips: tuple[ClipSettings, ...]
+    rows: tuple[RowSettings, ...]
+    baseline: str = ""
+    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+    timing: TimingSettings = field(default_factory=TimingSettings)
+    peers: PeersSettings = field(default_factory=PeersSettings)
+
+
+def read_accuracy_settings(path: Path) -> AccuracySettings:
+    """Read a yaml file such as config/accuracy.yaml; ``$NAME`` stands for an environment variable.
+
+    Raises ConfigurationError for a file that cannot be read, and for any field that is unknown, missing or wrong.
+    """
+    settings = parse_settings(AccuracySettings, read_yaml(path, "accuracy settings"), _check)
+    for kind, names in (
+        ("clips", [clip.name for clip in settings.clips]),
+        ("rows", [row.name for row in settings.rows]),
+    ):
+        if not names or len(set(names)) < len(names):
+            raise ConfigurationError(f"{kind} are named {names}, expected at least one and no name twice")
+    names = [row.name for row in settings.rows]
+    if settings.baseline and settings.baseline not in names:
+        raise ConfigurationError(f"baseline is '{settings.baseline}', expected one of {names}")
+    for number, peer in enumerate(settings.peers.rows):
+        for key, values in (("miou", peer.miou), ("seen", peer.seen)):
+            if len(values) not in (0, len(settings.clips)):
+                raise ConfigurationError(
+                    f"peers.rows[{number}].{key} has {len(values)} values, expected one for each of "
+                    f"{len(settings.clips)} clips"
+                )
+    return settings
+
+
+_AT_LEAST_ONE = ("block_frames", "resamples", "rounds")
+
+
+def _check(key: str, value: Any, name: str) -> None:
+    if key == "runs" and value not in (STREAM, FRAME_BY_FRAME):
+        raise ConfigurationError(f"{name} is '{value}', expected '{STREAM}' or '{FRAME_BY_FRAME}'")
+    if key in _AT_LEAST_ONE and value < 1:
+        raise ConfigurationError(f"{name} is {value}, expected at least 1")
+    if key in ("input_height", "seed") and value < 0:
+        raise ConfigurationError(f"{name} is {value}, expected 0 or more")
+    if key == "size" and min(value) < 1:
+        raise ConfigurationError(f"{name} is {list(value)}, expected [height, width]")
+    if key == "name" and not value.strip():
+        raise ConfigurationError(f"{name} is '{value}', expected a name")

@@ -1,0 +1,220 @@
+"""The table of accuracy from end to end: yaml in, tables, figures and confusion by frame out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from tiny_network import TinyVariant, tiny_weights
+
+from tdnet_ros.cli import main
+from tdnet_ros.errors import MachineBusy
+from tdnet_ros.evaluation import accuracy_times
+from tdnet_ros.evaluation.accuracy_settings import AccuracySettings, ClipSettings, read_accuracy_settings
+from tdnet_ros.evaluation.clip_scores import score_clip, true_masks
+from tdnet_ros.evaluation.metrics import ConfusionMatrix
+from tdnet_ros.labels import CAMVID
+from tdnet_ros.networks.catalog import CATALOG
+
+HEIGHT, WIDTH, DENSE, SPARSE = 48, 64, 10, 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A ``sequences.csv`` of a dense and a 1 Hz clip, a tiny network's weights, and a yaml of three rows."""
+    folder = tmp_path_factory.mktemp("accuracy")
+    random = np.random.default_rng(0)
+    ground = cv2.resize(random.integers(0, 256, (6, 8, 3), np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    classes = cv2.resize(random.integers(0, 12, (4, 5), np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+    with (folder / "sequences.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("split", "sequence", "frame", "timestamp_s", "image", "label"))
+        for split, count, rate_hz in (("val", DENSE, 15), ("test", SPARSE, 1)):
+            for index in range(count):
+                names = [f"{split}_{kind}_{index}.png" for kind in ("image", "label")]
+                rows.writerow((split, split, index, f"{index / rate_hz:.4f}", *names))
+                for name, picture in zip(names, (ground, classes), strict=True):
+                    cv2.imwrite(str(folder / name), np.roll(picture, index, axis=1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CATALOG, "tiny2", TinyVariant(subnetworks=2, labels=CAMVID))
+        save_file({name: value.contiguous() for name, value in tiny_weights("tiny2").items()}, folder / "a.safetensors")
+        (folder / "accuracy.yaml").write_text(yaml.safe_dump(settings_of(folder)))
+        yield folder
+    torch.set_num_threads(before)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    tiny = {"model": "tiny2", "weights": str(folder / "a.safetensors")}
+    index = str(folder / "sequences.csv")
+    return {
+        "clips": [
+            {"name": "dense", "index": index, "split": "val", "block_frames": 3},
+            {"name": "sparse, 1 Hz", "index": index, "split": "test"},
+        ],
+        "rows": [
+            {"name": "one", **tiny, "runs": "frame by frame"},
+            {"name": "two", **tiny, "note": "with its window"},
+            {"name": "half", **tiny, "input_height": 32},
+            {"name": "to come", "model": "tiny2", "weights": "$NOWHERE/b.safetensors"},
+        ],
+        "baseline": "one",
+        "bootstrap": {"resamples": 50, "seed": 5},
+        "timing": {"size": [HEIGHT, WIDTH], "rounds": 2},
+        "peers": {
+            "source": "as measured elsewhere, not run here.",
+            "rows": [{"name": "Peer", "parameters_m": 0.49, "miou": [85.5, 65.7], "seen": [True, False], "tc": 0.897}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def tables(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the command has written: JSON and Markdown."""
+    output = folder / "out"
+    assert main(["accuracy", str(folder / "accuracy.yaml"), "-o", str(output), "--force"]) == 0
+    return json.loads((output / "accuracy.json").read_text()), (output / "accuracy.md").read_text()
+
+
+def test_figures_are_those_of_the_confusion_that_is_kept(folder: Path, tables: tuple[dict[str, Any], str]) -> None:
+    content, _ = tables
+    assert list(content["rows"]) == ["one", "two", "half"] and list(content["not_trained_yet"]) == ["to come"]
+    for row in content["rows"].values():
+        for name, frames in (("dense", DENSE), ("sparse, 1 Hz", SPARSE)):
+            clip = row["clips"][name]
+            with np.load(folder / "out" / clip["confusion"]) as kept:
+                by_frame = kept["confusion"]
+            assert by_frame.shape == (frames, 11, 11)
+            matrix = ConfusionMatrix(11)
+            matrix.counts += by_frame.sum(0)
+            assert clip["miou"]["value"] == clip["scores"]["miou"] == pytest.approx(matrix.miou(), abs=1e-12)
+            assert clip["scores"]["confusion"] == by_frame.sum(0).tolist()
+            low, high = clip["miou"]["frames"]
+            assert low <= high and 0 <= low <= 1
+            assert (clip["miou"]["blocks"] is None) == (name != "dense")
+
+
+def test_rows_differ_as_they_run(tables: tuple[dict[str, Any], str]) -> None:
+    rows = tables[0]["rows"]
+    one, two, half = (rows[name]["clips"] for name in ("one", "two", "half"))
+    assert one["dense"]["scores"]["miou"] != two["dense"]["scores"]["miou"]
+    # At 1 Hz the gap empties the window: a stream is frame by frame.
+    assert one["sparse, 1 Hz"]["scores"]["confusion"] == two["sparse, 1 Hz"]["scores"]["confusion"]
+    assert one["dense"]["difference"]["value"] == 0 and one["dense"]["difference"]["frames"] == [0, 0]
+    gain = two["dense"]["scores"]["miou"] - one["dense"]["scores"]["miou"]
+    assert two["dense"]["difference"]["value"] == pytest.approx(gain, abs=1e-12)
+    assert half["dense"]["scores"]["labelled_frames"] == DENSE
+    assert rows["half"]["network_size"] == [32, 43]  # as low as this network goes
+    assert rows["one"]["gmac"] < rows["two"]["gmac"] and rows["one"]["parameters"] < rows["two"]["parameters"]
+
+
+def test_temporal_measures_stand_beside_their_controls(tables: tuple[dict[str, Any], str]) -> None:
+    content, _ = tables
+    for name in ("one", "two"):  # also where the network itself forgets: the video has no gap
+        scores = content["rows"][name]["clips"]["dense"]["scores"]
+        assert scores["controls"]["constant"]["temporal_consistency"] == 1
+        assert 0 < scores["stability"]["temporal_consistency"] <= 1 and scores["stability"]["vc8"] is not None
+        sparse = content["rows"][name]["clips"]["sparse, 1 Hz"]["scores"]
+        assert sparse["stability"]["temporal_consistency"] is None and sparse["stability"]["flicker"] is None
+    truth = content["labels_as_masks"]["dense"]
+    assert truth["flicker"] == 0 and truth["vc8"] == 1 and truth["temporal_consistency"] > 0.7
+
+
+def test_the_table_for_people(tables: tuple[dict[str, Any], str]) -> None:
+    content, text = tables
+    one = content["rows"]["one"]["clips"]["dense"]["scores"]["miou"]
+    first = next(line for line in text.splitlines() if line.startswith("| one |"))
+    assert f"{100 * one:.2f} [" in first
+    assert "two (with its window)" in text and "not trained yet: `$NOWHERE/b.safetensors`" in text
+    assert "| *Peer* | (85.5) | 65.7 | (0.897) | – | – | – | 0.49 | – |" in text
+    assert "as measured elsewhere, not run here." in text
+    assert "the labels themselves" in text and "95 % over blocks of 3 frames" in text
+    assert "| IoU %, sparse, 1 Hz | sky | building |" in text
+    assert set(content["times"]["ms"]) == {"one", "two", "half"}
+    assert content["times"]["forced"] == ("FORCED" in text)
+
+
+def test_what_is_scored_needs_no_second_run(
+    folder: Path, tables: tuple[dict[str, Any], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["accuracy", str(folder / "accuracy.yaml"), "-o", str(folder / "out"), "--no-times"]
+    assert main(command) == 0
+    assert "two: dense" not in capsys.readouterr().out
+    again = json.loads((folder / "out" / "accuracy.json").read_text())
+    assert again["rows"] == tables[0]["rows"] and again["times"] is None
+    for file in (folder / "out" / "scored").glob("*.npz"):
+        file.write_bytes(file.read_bytes()[:-100])  # a copy that broke off
+    assert main(command) == 0
+    assert "two: dense" in capsys.readouterr().out
+    assert json.loads((folder / "out" / "accuracy.json").read_text())["rows"] == tables[0]["rows"]
+
+
+def test_a_busy_machine_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy_times, "_WATCH_S", 0.0)
+    monkeypatch.setattr(accuracy_times.ProcessorTime, "foreign_share_since", lambda self, before: 0.4)
+    settings = read_accuracy_settings(folder / "accuracy.yaml")
+    with pytest.raises(MachineBusy, match="others use 40% of this machine, expected at most 10%"):
+        accuracy_times.measure_times(settings)
+    forced = accuracy_times.measure_times(settings, force=True)
+    assert forced.forced and forced.foreign_share == 0.4 and torch.get_num_threads() == 1
+    assert all(p5 <= p50 <= p95 for p50, p5, p95 in forced.ms.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baselin": "one"}, "baselin is unknown, expected one of"),
+        ({"rows": [{"name": "a", "weight": "b"}]}, r"rows\[0\].weight is unknown, expected one of"),
+        ({"rows": [{"model": "tiny2"}]}, r"rows\[0\].name is missing, expected text"),
+        ({"rows": [{"name": "a"}, {"name": "a"}], "baseline": ""}, "expected at least one and no name twice"),
+        ({"rows": []}, r"rows are named \[\], expected at least one"),
+        ({"rows": [{"name": "one", "runs": "backwards"}]}, "rows.0..runs is 'backwards', expected 'stream' or"),
+        ({"rows": [{"name": "one", "input_height": -1}]}, "input_height is -1, expected 0 or more"),
+        ({"baseline": "none"}, "baseline is 'none', expected one of"),
+        ({"bootstrap": {"resamples": 0}}, "bootstrap.resamples is 0, expected at least 1"),
+        ({"timing": {"size": [480]}}, r"timing.size is \[480\], expected a list of two numbers"),
+        ({"peers": {"rows": [{"name": "p", "miou": [1.0]}]}}, r"peers.rows\[0\].miou has 1 values, expected one for"),
+        ({"rows": [{"name": "one", "model": "tiny2", "weights": "nowhere"}]}, "none of which exists"),
+        ({"rows": [{"name": "one", "model": "tiny2"}]}, "model 'tiny2' ships without weights"),
+    ],
+)
+def test_a_wrong_file_is_named(
+    folder: Path, tmp_path: Path, change: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump(settings_of(folder) | change))
+    assert main(["accuracy", str(file), "-o", str(tmp_path / "out")]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_configurations_that_ship_are_read() -> None:
+    for file in (Path(__file__).parents[1] / "config").glob("accuracy*.yaml"):
+        assert isinstance(read_accuracy_settings(file), AccuracySettings)
+
+
+def test_the_labels_themselves_on_real_frames(data_pack: Path, tmp_path: Path) -> None:
+    """The first frames of the dense clip: what a perfect stream of masks scores there."""
+    rows = (data_pack / "camvid" / "sequences.csv").read_text().splitlines()
+    dense = [line for line in rows if line.startswith("val,")][:9]
+    for line in dense:
+        for name in line.split(",")[-2:]:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).symlink_to(data_pack / "camvid" / name)
+    (tmp_path / "sequences.csv").write_text("\n".join([rows[0], *dense]) + "\n")
+    clip = ClipSettings("dense", str(tmp_path / "sequences.csv"), "val")
+    scores, by_frame = score_clip(clip, CAMVID, true_masks)
+    assert by_frame.shape == (9, 11, 11) and scores.miou == 1.0
+    assert scores.stability.flicker == 0 and scores.stability.vc8 == 1
+    assert 0.8 < scores.stability.temporal_consistency < 1 and not math.isnan(scores.boundary_f)

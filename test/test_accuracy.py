@@ -67,7 +67,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         "rows": [
             {"name": "one", **tiny, "runs": "frame by frame"},
             {"name": "two", **tiny, "note": "with its window"},
-            {"name": "half", **tiny, "input_height": 32},
+            {"name": "half", **tiny, "input_height": 32, "against": "two"},
             {"name": "to come", "model": "tiny2", "weights": "$NOWHERE/b.safetensors"},
         ],
         "baseline": "one",
@@ -112,9 +112,11 @@ def test_rows_differ_as_they_run(tables: tuple[dict[str, Any], str]) -> None:
     assert one["dense"]["scores"]["miou"] != two["dense"]["scores"]["miou"]
     # At 1 Hz the gap empties the window: a stream is frame by frame.
     assert one["sparse, 1 Hz"]["scores"]["confusion"] == two["sparse, 1 Hz"]["scores"]["confusion"]
-    assert one["dense"]["difference"]["value"] == 0 and one["dense"]["difference"]["frames"] == [0, 0]
-    gain = two["dense"]["scores"]["miou"] - one["dense"]["scores"]["miou"]
-    assert two["dense"]["difference"]["value"] == pytest.approx(gain, abs=1e-12)
+    assert one["dense"]["difference"] is None
+    for own, other in ((two, one), (half, two)):
+        gain = own["dense"]["scores"]["miou"] - other["dense"]["scores"]["miou"]
+        assert own["dense"]["difference"]["value"] == pytest.approx(gain, abs=1e-12)
+    assert [rows[name]["compared_with"] for name in ("one", "two", "half")] == ["one", "one", "two"]
     assert half["dense"]["scores"]["labelled_frames"] == DENSE
     assert rows["half"]["network_size"] == [32, 43]  # as low as this network goes
     assert rows["one"]["gmac"] < rows["two"]["gmac"] and rows["one"]["parameters"] < rows["two"]["parameters"]
@@ -183,6 +185,7 @@ def test_a_busy_machine_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch
         ({"rows": [{"name": "one", "runs": "backwards"}]}, "rows.0..runs is 'backwards', expected 'stream' or"),
         ({"rows": [{"name": "one", "input_height": -1}]}, "input_height is -1, expected 0 or more"),
         ({"baseline": "none"}, "baseline is 'none', expected one of"),
+        ({"rows": [{"name": "one", "against": "b"}]}, r"rows\[0\].against is 'b', expected one of"),
         ({"bootstrap": {"resamples": 0}}, "bootstrap.resamples is 0, expected at least 1"),
         ({"timing": {"size": [480]}}, r"timing.size is \[480\], expected a list of two numbers"),
         ({"peers": {"rows": [{"name": "p", "miou": [1.0]}]}}, r"peers.rows\[0\].miou has 1 values, expected one for"),

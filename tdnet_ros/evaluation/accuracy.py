@@ -55,7 +55,7 @@ class RowFacts:
 
 @dataclass(frozen=True)
 class RowAccuracy:
-    """A row by clip: scores, mIoU, and the mIoU's difference to the baseline (empty where that is not trained)."""
+    """A row by clip: scores, mIoU, and its difference to the row that it is compared with (empty without that)."""
 
     row: RowSettings
     facts: RowFacts
@@ -70,7 +70,6 @@ class Accuracy:
 
     settings: AccuracySettings
     labels: LabelSet
-    baseline: str
     clips: list[dict[str, Any]]
     rows: list[RowAccuracy]
     untrained: list[RowSettings]
@@ -123,13 +122,11 @@ def measure_accuracy(
         }
         measured.append((row, facts, scored(what, row.name, partial(network_masks, segmenter, row.runs))))
     truth = scored({"model": "labels"}, "the labels themselves", lambda: true_masks)
-    baseline = settings.baseline or settings.rows[0].name
     return Accuracy(
         settings,
         labels,
-        baseline,
         clips,
-        _with_intervals(settings, baseline, measured),
+        _with_intervals(settings, measured),
         [row for row in settings.rows if not row.is_trained],
         truth,
     )
@@ -163,7 +160,7 @@ def _facts(row: RowSettings, segmenter: Segmenter, size: tuple[int, int]) -> Row
 
 
 def _with_intervals(
-    settings: AccuracySettings, baseline: str, measured: Sequence[tuple[RowSettings, RowFacts, list[ClipScores]]]
+    settings: AccuracySettings, measured: Sequence[tuple[RowSettings, RowFacts, list[ClipScores]]]
 ) -> list[RowAccuracy]:
     miou: dict[str, list[Estimate]] = {row.name: [] for row, _, _ in measured}
     difference: dict[str, list[Estimate]] = {row.name: [] for row, _, _ in measured}
@@ -171,12 +168,13 @@ def _with_intervals(
         scores = {row.name: clips[index] for row, _, clips in measured}
         draws = _draws(settings, clip, len(next(iter(scores.values())).confusion))
         resampled = {name: [resampled_miou(score.confusion, draw) for draw in draws] for name, score in scores.items()}
-        for name, score in scores.items():
-            miou[name].append(_estimate(score.scores.miou, resampled[name]))
-            if baseline in scores:
-                pairs = zip(resampled[name], resampled[baseline], strict=True)
-                gain = score.scores.miou - scores[baseline].scores.miou
-                difference[name].append(_estimate(gain, [own - other for own, other in pairs]))
+        for row, _, _ in measured:
+            own, other = row.name, settings.compared_with(row)
+            miou[own].append(_estimate(scores[own].scores.miou, resampled[own]))
+            if other in scores and other != own:
+                pairs = zip(resampled[own], resampled[other], strict=True)
+                gain = scores[own].scores.miou - scores[other].scores.miou
+                difference[own].append(_estimate(gain, [mine - theirs for mine, theirs in pairs]))
     return [RowAccuracy(row, facts, clips, miou[row.name], difference[row.name]) for row, facts, clips in measured]
 
 

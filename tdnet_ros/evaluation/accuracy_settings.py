@@ -30,13 +30,17 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class RowSettings:
-    """One network: ``weights`` is a file, an export or ``shipped``, ``input_height`` 0 that of the weights."""
+    """One network: ``weights`` is a file, an export or ``shipped``, ``input_height`` 0 that of the weights.
+
+    ``against`` names the row that it is compared with, '' the table's baseline.
+    """
 
     name: str
     model: str = AUTO
     weights: str = SHIPPED
     runs: str = STREAM
     input_height: int = 0
+    against: str = ""
     note: str = ""
 
     @property
@@ -95,7 +99,7 @@ class PeersSettings:
 
 @dataclass(frozen=True)
 class AccuracySettings:
-    """A whole table. ``baseline`` names the row that the others are compared with, '' the first."""
+    """A whole table. ``baseline`` names the row that those without their own are compared with, '' the first."""
 
     clips: tuple[ClipSettings, ...]
     rows: tuple[RowSettings, ...]
@@ -103,6 +107,10 @@ class AccuracySettings:
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
     timing: TimingSettings = field(default_factory=TimingSettings)
     peers: PeersSettings = field(default_factory=PeersSettings)
+
+    def compared_with(self, row: RowSettings) -> str:
+        """The name of the row that this one is compared with; it may be its own."""
+        return row.against or self.baseline or self.rows[0].name
 
 
 def read_accuracy_settings(path: Path) -> AccuracySettings:
@@ -118,8 +126,10 @@ def read_accuracy_settings(path: Path) -> AccuracySettings:
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"{kind} are named {names}, expected at least one and no name twice")
     names = [row.name for row in settings.rows]
-    if settings.baseline and settings.baseline not in names:
-        raise ConfigurationError(f"baseline is '{settings.baseline}', expected one of {names}")
+    named = {"baseline": settings.baseline} | {f"rows[{i}].against": row.against for i, row in enumerate(settings.rows)}
+    for key, other in named.items():
+        if other and other not in names:
+            raise ConfigurationError(f"{key} is '{other}', expected one of {names}")
     for number, peer in enumerate(settings.peers.rows):
         for key, values in (("miou", peer.miou), ("seen", peer.seen)):
             if len(values) not in (0, len(settings.clips)):

@@ -36,7 +36,6 @@ def as_json(accuracy: Accuracy, times: Times | None) -> dict[str, Any]:
         "package_version": __version__,
         "machine": describe_machine(),
         "settings": asdict(accuracy.settings),
-        "baseline": accuracy.baseline,
         "classes": list(accuracy.labels.names),
         "clips": {clip.name: facts for clip, facts in zip(clips, accuracy.clips, strict=True)},
         "rows": {row.row.name: _row_as_json(accuracy, row) for row in accuracy.rows},
@@ -57,7 +56,7 @@ def _row_as_json(accuracy: Accuracy, row: RowAccuracy) -> dict[str, Any]:
             "scores": scores_to_json(row.clips[index].scores),
             "confusion": f"{row.clips[index].file.parent.name}/{row.clips[index].file.name}",
         }
-    return {**asdict(row.facts), "clips": clips}
+    return {**asdict(row.facts), "compared_with": accuracy.settings.compared_with(row.row), "clips": clips}
 
 
 def as_markdown(accuracy: Accuracy, times: Times | None) -> str:
@@ -146,22 +145,21 @@ def _conditions(accuracy: Accuracy, times: Times | None) -> list[str]:
 
 
 def _differences(accuracy: Accuracy) -> list[str]:
-    if not any(row.difference for row in accuracy.rows):
-        return [f"No differences: the baseline '{accuracy.baseline}' is not trained yet.", ""]
-    others = [row for row in accuracy.rows if row.row.name != accuracy.baseline]
-    if not others:
+    """mIoU beside that of the row that each is compared with."""
+    compared = [row for row in accuracy.rows if row.difference]
+    if not compared:
         return []
-    heading, columns = [f"points of mIoU more than '{accuracy.baseline}'"], []
+    heading, columns = ["points of mIoU more", "than"], []
     for index, clip in enumerate(accuracy.settings.clips):
         heading += [clip.name, "95 % over frames"]
-        columns.append([(index, "value"), (index, "frames")])
+        columns += [(index, "value"), (index, "frames")]
         if clip.block_frames > 1:
             heading.append(f"95 % over blocks of {clip.block_frames} frames")
-            columns[-1].append((index, "blocks"))
+            columns.append((index, "blocks"))
     rows = []
-    for row in others:
-        cells = [getattr(row.difference[index], what) for clip in columns for index, what in clip]
-        rows.append([row.row.name, *(_points(cell) for cell in cells)])
+    for row in compared:
+        cells = [_points(getattr(row.difference[index], what)) for index, what in columns]
+        rows.append([row.row.name, accuracy.settings.compared_with(row.row), *cells])
     return [*_table(heading, rows), ""]
 
 

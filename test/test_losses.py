@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,7 +14,7 @@ from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.training.clip import ClipScores
 from tdnet_ros.training.distillation import distillation
-from tdnet_ros.training.losses import LossWeights, hard_pixel_cross_entropy, tdnet_loss
+from tdnet_ros.training.losses import LossWeights, hard_pixel_cross_entropy, lovasz_softmax, tdnet_loss
 
 Array = npt.NDArray[np.float64]
 
@@ -178,3 +180,39 @@ def test_the_whole_is_the_weighted_sum_of_its_parts() -> None:
     without = tdnet_loss(ClipScores(scores, own), labels, teacher, group, True)
     assert float(without.auxiliary) == 0
     assert float(without.total(LossWeights(0, 0, 0, 2, 9))) == pytest.approx(2 * float(terms.group_distillation))
+
+
+def jaccard_loss(wrong: set[int], is_it: Array) -> float:
+    """1 - intersection / union of a class when the pixels ``wrong`` are mistaken (Berman et al., equation 6)."""
+    mistaken = np.isin(np.arange(is_it.size), list(wrong))
+    return 1 - float((is_it & ~mistaken).sum()) / float((is_it | mistaken).sum())
+
+
+def test_lovasz_by_hand() -> None:
+    # Pixels of class 0, 0, 1 with probabilities 0.9, 0.4, 0.2 of class 0. Errors of class 0: 0.1, 0.6, 0.2; sorted
+    # 0.6 (a miss: 1 - 1/2), 0.2 (false alarm: 1 - 1/3), 0.1 (miss: 1 - 0). Class 1 has the same errors, of which 0.6
+    # and 0.1 are now false alarms: 1 - 1/2, then the miss of 0.2: 1 - 0, then nothing more.
+    loss = lovasz_softmax(scores_of([0.9, 0.4, 0.2], 1), torch.tensor([[[0, 0, 1]]]))
+    first = 0.6 * 1 / 2 + 0.2 * (2 / 3 - 1 / 2) + 0.1 * (1 - 2 / 3)
+    second = 0.6 * 1 / 2 + 0.2 * (1 - 1 / 2)
+    assert float(loss) == pytest.approx((first + second) / 2)
+
+
+def test_lovasz_is_the_extension_of_the_jaccard_loss() -> None:
+    """The integral over thresholds of the Jaccard loss of the pixels whose error is above: Lovász's definition."""
+    scores, labels = random_case(3)
+    rows, columns = (np.floor((np.arange(n) + 0.5) * size / n).astype(int) for n, size in ((5, 33), (7, 49)))
+    labels[0, rows[1] : rows[2]] = UNLABELLED
+    truth = labels.numpy()[:, rows][:, :, columns].ravel()
+    known = truth != UNLABELLED
+    probabilities = softmax(scores.numpy()).transpose(0, 2, 3, 1).reshape(-1, 5)[known]
+    expected = []
+    for label in range(5):
+        is_it = truth[known] == label
+        errors = np.abs(is_it - probabilities[:, label])
+        steps = itertools.pairwise([0.0, *np.sort(errors)])
+        wrong = ((high - low, set(np.flatnonzero(errors > low))) for low, high in steps)
+        expected.append(sum(step * jaccard_loss(pixels, is_it) for step, pixels in wrong))
+    assert float(lovasz_softmax(scores, labels)) == pytest.approx(np.mean(expected))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(lovasz_softmax(scores.float(), labels)) == pytest.approx(np.mean(expected), rel=1e-5)

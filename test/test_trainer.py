@@ -1,11 +1,10 @@
-"""tdnet-ros train: exact resumption, several processes, checkpoints that survive, and clear words on bad input."""
+"""tdnet-ros train: exact resumption, several processes, clips, stages, and what is published."""
 
 from __future__ import annotations
 
-import csv
-import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,79 +12,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
 from running_process import python_environment
-from tiny_network import TinyVariant
+from tiny_training import HERE, TINY, content, folded_weights, picture, trainer, write_index
 
 from tdnet_ros.cli import main
-from tdnet_ros.errors import ConfigurationError, SourceError, TrainingError
-from tdnet_ros.labels import CAMVID, UNLABELLED
-from tdnet_ros.networks import build_network
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.streaming import Segmenter
-from tdnet_ros.training.configuration import (
-    AugmentationSettings,
-    StageSettings,
-    parse_configuration,
-    read_configuration,
-)
-from tdnet_ros.training.datasets import LabelledFrame
+from tdnet_ros.training import trainer as training
+from tdnet_ros.training.configuration import AugmentationSettings, parse_configuration, read_configuration
 from tdnet_ros.training.device_clips import DeviceClips
-from tdnet_ros.training.frame_store import FrameStore, read_frames
-from tdnet_ros.training.processes import Processes
-from tdnet_ros.training.stages import make_stage
+from tdnet_ros.training.frame_store import FrameStore
 from tdnet_ros.training.trainer import Trainer
-from tdnet_ros.training.training_state import read_state, write_state
-
-HERE = Processes(0, 1, torch.device("cpu"))
+from tdnet_ros.training.training_state import read_state
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CATALOG, "tiny", TinyVariant(subnetworks=2, labels=CAMVID))
-
-
-def picture(number: int, sequence: str = "a", gap_s: float = 1.0) -> LabelledFrame:
-    """Red is 20 times the class."""
-    labels = np.kron(np.random.default_rng(number).integers(0, 11, (6, 8)), np.ones((12, 12))).astype(np.uint8)
-    image = np.stack([labels * 20, np.full_like(labels, 100), np.full_like(labels, 50)], -1)
-    return LabelledFrame(image, labels, sequence, number, number * gap_s)
+    monkeypatch.setitem(CATALOG, "tiny", TINY)
 
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """A sequences.csv with the sequences a (4 frames) and held (2 frames)."""
-    with (tmp_path / "sequences.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["split", "sequence", "frame", "timestamp_s", "image", "label"])
-        for number in range(6):
-            frame = picture(number)
-            cv2.imwrite(str(tmp_path / f"{number}.png"), frame.image[..., ::-1])
-            cv2.imwrite(str(tmp_path / f"l{number}.png"), frame.labels)
-            rows.writerow(["train", "a" if number < 4 else "held", number, number, f"{number}.png", f"l{number}.png"])
-    return tmp_path / "sequences.csv"
-
-
-def content(index: Path, **more: Any) -> dict[str, Any]:
-    return {
-        "model": "tiny",
-        "log_every": 1,
-        "checkpoint_every": 2,
-        "validate_every": 3,
-        "data": {"sequences": {"index": str(index), "selection": "held"}},
-        "augmentation": {"crop": [48, 64]},
-        "stages": [{"kind": "single", "steps": 3, "batch": 2}, {"kind": "tdnet", "steps": 5, "batch": 2}],
-        **more,
-    }
-
-
-def trainer(index: Path, output: Path, resume: bool = False, **more: Any) -> Trainer:
-    return Trainer(parse_configuration(content(index, **more)), output, HERE, lambda line: None, resume)
+    return write_index(tmp_path)
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -128,82 +83,44 @@ def test_bf16_and_hard_pixels_train_too(index: Path, tmp_path: Path) -> None:
         trainer(index, tmp_path / "half", precision="fp16")
 
 
-def test_two_processes_train_as_one_with_the_whole_batch(index: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_and_go_on_with_the_very_same_bits(index: Path, tmp_path: Path) -> None:
     stages = [
         {"kind": kind, "steps": 3, "batch": 4, "freeze_norms": True, "class_weights": False}
         for kind in ("single", "tdnet")
     ]
     labelled = {"crop": [48, 64], "scale": [1.0, 1.4], "motion_zoom": 0.0, "motion_shift_px": 0.0}
-    file = tmp_path / "training.json"
-    file.write_text(json.dumps(content(index, stages=stages, augmentation=labelled)))
-
-    def start(rank: int, count: int, output: str, port: int) -> subprocess.Popen[str]:
-        torchrun = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
-        told = {name: str(value) for name, value in {**torchrun, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}.items()}
-        told["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "test")])
-        command = [sys.executable, str(REPOSITORY / "test" / "train_tiny.py"), str(file), str(tmp_path / output)]
-        return subprocess.Popen(command, env=python_environment(told), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True)  # fmt: skip
+    same = {"configuration": content(index, stages=stages, augmentation=labelled), "dropout": False}
+    usual = {"configuration": content(index), "dropout": True}
+    two = [
+        {**same, "outputs": ["two", "two-1"]},
+        {**usual, "outputs": ["straight"] * 2},
+        {**usual, "outputs": ["halves"] * 2, "stop": 5},
+        {**usual, "outputs": ["halves"] * 2, "resume": True},
+    ]
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    running = [start(0, 2, "two", port), start(1, 2, "two/rank1", port), start(0, 1, "one", port)]
-    for process in running:
+
+    def start(rank: int, count: int, jobs: list[dict[str, Any]]) -> subprocess.Popen[str]:
+        torchrun = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+        told = {name: str(value) for name, value in {**torchrun, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}.items()}
+        told["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "test")])
+        command = [sys.executable, str(REPOSITORY / "test" / "train_tiny.py"), json.dumps(jobs)]
+        return subprocess.Popen(command, env=python_environment(told), cwd=tmp_path, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+    for process in [start(0, 2, two), start(1, 2, two), start(0, 1, [{**same, "outputs": ["one"]}])]:
         said = process.communicate(timeout=100)[0]
         assert process.returncode == 0, said
-    one, two = (read_state(tmp_path / run / "checkpoint.pt", HERE.device)["network"] for run in ("one", "two"))
+    one, shared = (read_state(tmp_path / run / "checkpoint.pt", HERE.device)["network"] for run in ("one", "two"))
     fresh = trainer(index, tmp_path / "fresh").network.state_dict()
     assert any((one[key].float() - fresh[key].float()).abs().max() > 1e-3 for key in one), "it has learned something"
     for key in one:
-        torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=2e-5)
-    assert not list((tmp_path / "two" / "rank1").glob("*")), "only the first process writes"
-
-
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = trainer(index, tmp_path / "out")
-    run.run(2)
-    good = (tmp_path / "out" / "checkpoint.pt").read_bytes()
-    with torch.no_grad():
-        next(run.network.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"loss of stage 0 is not finite .* last good checkpoint"):
-        run.run()
-    assert (tmp_path / "out" / "checkpoint.pt").read_bytes() == good
-
-
-def test_a_full_disk_loses_no_checkpoint(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = trainer(index, tmp_path / "out")
-    run.run(2)
-    good = (tmp_path / "out" / "checkpoint.pt").read_bytes()
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(TrainingError, match=r"the last one stays: .*No space left"):
-            run.run()
-    assert (tmp_path / "out" / "checkpoint.pt").read_bytes() == good
-    assert not list((tmp_path / "out").glob("*.partial"))
-    trainer(index, tmp_path / "out", resume=True).run()
-    with pytest.raises(TrainingError, match="are not finite"):
-        write_state(tmp_path / "out" / "checkpoint.pt", {"network": {"a": torch.tensor(float("nan"))}})
-
-
-def test_damaged_missing_and_foreign_checkpoints_are_named(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="expected an existing file to go on from"):
-        trainer(index, tmp_path / "out", resume=True)
-    trainer(index, tmp_path / "out").run(2)
-    with pytest.raises(ConfigurationError, match="holds a training: --resume"):
-        trainer(index, tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="another configuration"):
-        trainer(index, tmp_path / "out", resume=True, seed=9)
-    file = tmp_path / "out" / "checkpoint.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match="cannot be read"):
-        trainer(index, tmp_path / "out", resume=True)
+        torch.testing.assert_close(one[key], shared[key], rtol=1e-3, atol=2e-5)
+    assert not (tmp_path / "two-1").exists(), "only the first process writes"
+    for name in ("checkpoint.pt", "best.pt"):
+        assert_same(*(read_state(tmp_path / run / name, HERE.device) for run in ("straight", "halves")))
 
 
 def test_labels_stay_on_their_pixels_and_clips_change_as_one() -> None:
@@ -222,6 +139,24 @@ def test_labels_stay_on_their_pixels_and_clips_change_as_one() -> None:
     assert not torch.equal(images[0, 0], images[0, 1])
 
 
+def test_noise_is_of_each_frame_and_the_same_whichever_process_makes_it() -> None:
+    store = FrameStore([picture(number) for number in range(4)], 11, HERE.device)
+    still = AugmentationSettings(crop=(48, 64), motion_zoom=0, motion_shift_px=0, slow_share=0)
+    clean = DeviceClips(store, still, 1.0).batch((1,), 4, 2).images
+    noisy = DeviceClips(store, replace(still, noise=20.0), 1.0)
+    images = noisy.batch((1,), 4, 2).images
+    halves = [noisy.batch((1,), 4, 2, rank, 2).images for rank in (0, 1)]
+    assert torch.equal(images, torch.cat(halves, 1))
+    inner = (clean > 0.3) & (clean < 0.7)  # where nothing is cut off
+    inner = inner & inner.flip(0)
+    noise = (images - clean) * 255
+    for clip in range(4):
+        first, second = (noise[frame, clip][inner[frame, clip]] for frame in (0, 1))
+        assert 0.1 < float(first.std()) < 22 and float(first.mean().abs()) < 1
+        assert float(torch.corrcoef(torch.stack([first, second]))[0, 1].abs()) < 0.1
+    assert len({round(float(noise[0, clip][inner[0, clip]].std()), 2) for clip in range(4)}) > 1
+
+
 def test_dense_frames_follow_one_another() -> None:
     store = FrameStore([picture(number, gap_s=1 / 15) for number in range(9)], 11, HERE.device)
     clips = DeviceClips(store, AugmentationSettings(crop=(48, 64)), 1.0)
@@ -229,63 +164,66 @@ def test_dense_frames_follow_one_another() -> None:
     assert all(d.frames == list(range(d.frames[-1] - 2, d.frames[-1] + 1)) for d in draws if d.frames[-1] >= 2)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"sped": 1}, "sped is unknown, expected one of"),
-        ({"seed": "one"}, "seed is 'one', expected a whole number"),
-        ({"precision": "int8"}, "precision is 'int8', expected one of"),
-        ({"stages": [{"steps": 0}]}, r"stages\[0\].steps is 0, expected at least 1"),
-        ({"stages": []}, "expected at least one stage"),
-        ({"augmentation": {"crop": [8, 64]}}, r"augmentation.crop is \[8, 64\], expected at least 32"),
-        ({"augmentation": {"crop": 8}}, "augmentation.crop is 8, expected a list of two numbers"),
-        ({"optimiser": {"head_rate": -1}}, "optimiser.head_rate is -1.0, expected 0 or more"),
-        ({"data": 3}, "data is 3, expected fields"),
-    ],
-)
-def test_bad_settings_are_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        parse_configuration(change)
-
-
-def test_bad_data_is_named(index: Path) -> None:
-    with pytest.raises(SourceError, match="no frames to train on"):
-        FrameStore([], 11, HERE.device)
-    small = picture(1)
-    small = replace(small, image=small.image[:40], labels=small.labels[:40])
-    with pytest.raises(SourceError, match="frame 1 of sequence 'a' is 96x40, expected 96x72"):
-        FrameStore([picture(0), small], 11, HERE.device)
-    with pytest.raises(SourceError, match=r"has label \d+, expected 0..4 or 255"):
-        FrameStore([picture(0)], 5, HERE.device)
-    settings = parse_configuration(content(index)).data
-    with pytest.raises(ConfigurationError, match=r"selection is 'none', expected one of \['a', 'held'\]"):
-        read_frames(replace(settings, sequences=replace(settings.sequences, selection="none")), 11)
-    with pytest.raises(ConfigurationError, match="'val', expected one to train on"):
-        read_frames(replace(settings, sequences=replace(settings.sequences, split="val")), 11)
-    frames, selection = read_frames(settings, 11)
-    assert {frame.sequence for frame in frames} == {"a"} and {frame.sequence for frame in selection} == {"held"}
-    with pytest.raises(ConfigurationError, match="kind is 'magic', expected one of"):
-        make_stage(build_network("tiny"), StageSettings(kind="magic"), None)
-
-
 def test_the_command_trains_on_a_rendered_street(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = {
         "model": "td2_mnv2",
-        "data": {"street": {"seeds": [1], "frames": 3, "height": 64, "width": 96}},
+        "name": "street",
+        "terms": "free",
+        "data": {"street": {"seeds": [1], "selection_seeds": [2], "frames": 2, "height": 64, "width": 96}},
         "augmentation": {"crop": [64, 96]},
         "stages": [{"kind": "tdnet", "steps": 2, "batch": 2}],
     }
     (tmp_path / "training.yaml").write_text(yaml.safe_dump(told))
     command = ["train", str(tmp_path / "training.yaml"), "--output", str(tmp_path / "out"), "--device", "cpu"]
     assert main([*command, "--max-steps", "1"]) == 0
-    assert "1 of 2 steps done: go on with --resume" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of 2 steps done: go on with --resume" in said and re.search(r"step 1 of 2, .* about \d+ s left", said)
     assert main([*command, "--resume"]) == 0
-    assert Segmenter(weights=tmp_path / "out" / "td2_mnv2.safetensors", device="cpu").network.info.name == "td2_mnv2"
-    card = (tmp_path / "out" / "td2_mnv2.md").read_text()
-    assert "street-1" in card and "2 of 2 steps" in card and "kind: tdnet" in card
+    assert (
+        Segmenter(weights=tmp_path / "out" / "td2_mnv2_street.safetensors", device="cpu").network.info.name
+        == "td2_mnv2"
+    )
+    card = (tmp_path / "out" / "td2_mnv2_street.md").read_text()
+    streets = "2 labelled frames of rendered streets (tdnet_ros.training.street) of the seeds"
+    for fact in (f"| data | {streets} 1 |", f"best of the last stage on {streets} 2,", "| terms | free |", "commit ",
+                 "2 of 2 steps", "kind: tdnet", "| start | fresh weights |"):  # fmt: skip
+        assert fact in card, fact
+    assert len(list((tmp_path / "out" / "tensorboard").iterdir())) == 2
+
+
+def test_frozen_blocks_stay_as_they_start_and_go_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streets = [picture(number, gap_s=0.05) for number in range(3)]
+    monkeypatch.setattr(training, "read_frames", lambda settings, classes: (streets, []))
+    torch.save(folded_weights(1), tmp_path / "folded.pth")
+    stages = [{"kind": kind, "steps": steps, "batch": 2} for kind, steps in (("tdnet", 2), ("single", 1))]
+    told = {
+        "backbone": str(tmp_path / "folded.pth"),
+        "augmentation": {"crop": [32, 64]},
+        "optimiser": {"frozen_blocks": 3},
+        "stages": stages,
+    }
+
+    def make(output: str, resume: bool = False) -> Trainer:
+        return Trainer(parse_configuration(told), tmp_path / output, HERE, lambda line: None, resume)
+
+    straight = make("straight")
+    start = {key: value.clone() for key, value in straight.network.state_dict().items()}
+    straight.run()
+    make("halves").run(1)
+    make("halves", resume=True).run()
+    assert_same(*(read_state(tmp_path / name / "checkpoint.pt", HERE.device) for name in ("straight", "halves")))
+    frozen = re.compile(r"backbone\.(stem|blocks\.[012])\.")
+    for key in filter(frozen.search, start):
+        assert torch.equal(start[key], start[key.replace("subnetworks.0", "subnetworks.1")]), "both begin with ImageNet"
+    for trained in (straight.network.state_dict(), straight.published()):
+        moved = {key for key, value in trained.items() if not torch.equal(value, start[key])}
+        assert not [key for key in moved if frozen.search(key)]
+        for part in ("blocks.3.dw.norm.running_mean", "blocks.3.dw.conv.weight", "head.classifier.weight"):
+            assert any(key.startswith("subnetworks.0") and key.endswith(part) for key in moved), part
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "config").glob("train_*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     configuration = read_configuration(path)
-    assert configuration.model in CATALOG and configuration.data.sequences.selection == "0006R0"
+    held_out = configuration.data.street.selection_seeds or configuration.data.sequences.selection == "0006R0"
+    assert configuration.model in CATALOG and held_out

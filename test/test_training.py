@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_training import folded_weights
 
 from tdnet_ros.errors import CheckpointError, SourceError
 from tdnet_ros.labels import UNLABELLED
@@ -22,7 +23,7 @@ from tdnet_ros.training.datasets import (
     class_shares,
     read_labelled_frames,
 )
-from tdnet_ros.training.losses import class_weights, correct_prior, cross_entropy
+from tdnet_ros.training.losses import class_weights, correct_prior, cross_entropy, lovasz_softmax
 from tdnet_ros.training.pretrained import load_folded_mobilenet
 from tdnet_ros.training.train import Recipe, train
 
@@ -69,6 +70,15 @@ def test_unlabelled_pixels_do_not_count() -> None:
     labels[0, :4] = UNLABELLED
     changed[:, :, :4] += 5 * torch.randn(1, 11, 4, 8, generator=torch.Generator().manual_seed(3))
     assert torch.equal(cross_entropy(scores, labels), cross_entropy(changed, labels))
+    weights = torch.linspace(0.5, 2, 11)
+    expected = torch.nn.functional.cross_entropy(scores, labels, weights, ignore_index=UNLABELLED)
+    torch.testing.assert_close(cross_entropy(scores, labels, weights), expected)
+    for loss in (cross_entropy, lovasz_softmax):  # a crop may lie in what is unlabelled altogether
+        scores.requires_grad_().grad = None
+        nothing = loss(scores, torch.full_like(labels, UNLABELLED))
+        nothing.backward()
+        assert float(nothing.detach()) == 0 and scores.grad is not None and not scores.grad.any()
+    scores.requires_grad_(False)
     assert not torch.equal(cross_entropy(scores, labels), cross_entropy(changed, labels * 0))
 
 
@@ -92,17 +102,6 @@ def test_correcting_the_prior_undoes_the_weights_of_the_loss() -> None:
     assert odds[0] == pytest.approx(float(odds[1]))
     assert torch.equal(corrected["other.bias"], state["other.bias"])
     assert torch.equal(correct_prior(state, weights, 0.0)["subnetworks.0.head.classifier.bias"], torch.zeros(2))
-
-
-def folded_weights(seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    weights = {}
-    for name, module in MobileNetV2().named_modules():
-        if isinstance(module, ConvNorm):
-            shape = module.conv.weight.shape
-            weights[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / shape[1:].numel()) ** 0.5
-            weights[f"{name}.bias"] = torch.randn(shape[0], generator=generator) * 0.1
-    return weights
 
 
 def test_norms_put_back_change_nothing(tmp_path: Path) -> None:

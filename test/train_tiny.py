@@ -1,4 +1,8 @@
-"""Trains the tiny network of the tests in a process of its own: started twice, it is a training of two processes."""
+"""Trains the tiny network of the tests in a process of its own: started twice, it is a training of two processes.
+
+The argument is JSON, a list of trainings to be done one after the other: ``configuration``, ``outputs`` (a folder for
+each process), ``dropout``, ``stop`` after so many steps, ``resume``.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,19 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_network import TinyVariant
+from tiny_training import TINY
 
-from tdnet_ros.labels import CAMVID
 from tdnet_ros.networks.catalog import CATALOG, build_network
 from tdnet_ros.networks.heads import FCNHead
 from tdnet_ros.training import trainer as training
 from tdnet_ros.training.configuration import parse_configuration
 from tdnet_ros.training.processes import join_processes
 
-CATALOG["tiny"] = TinyVariant(subnetworks=2, labels=CAMVID)
+CATALOG["tiny"] = TINY
 
 
 def build_without_dropout(info: object) -> torch.nn.Module:
-    """Dropout differs between processes, as it should; here they have to compute the same."""
+    """Dropout differs between processes, as it should; where they are to compute the same it is left out."""
     network = build_network(info)  # type: ignore[arg-type]
     for module in network.modules():
         if isinstance(module, FCNHead):
@@ -30,7 +33,11 @@ def build_without_dropout(info: object) -> torch.nn.Module:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    training.build_network = build_without_dropout  # type: ignore[assignment]
-    configuration = parse_configuration(json.loads(Path(sys.argv[1]).read_text()))
-    training.Trainer(configuration, Path(sys.argv[2]), join_processes("cpu"), lambda line: None).run()
+    processes = join_processes("cpu")
+    for job in json.loads(sys.argv[1]):
+        training.build_network = build_network if job["dropout"] else build_without_dropout  # type: ignore
+        configuration, output = parse_configuration(job["configuration"]), Path(job["outputs"][processes.rank])
+        trainer = training.Trainer(configuration, output, processes, lambda line: None, job.get("resume", False))
+        trainer.run(job.get("stop"))
+        processes.wait()
     torch.distributed.destroy_process_group() if torch.distributed.is_initialized() else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,9 @@ from tdnet_ros.errors import ConfigurationError, SourceError
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.training.configuration import DataSettings, StreetSettings
 from tdnet_ros.training.datasets import LabelledFrame, read_labelled_frames
+
+#: Names of rendered sequences start so, with seed and run behind.
+STREET = "street-"
 
 
 class FrameStore:
@@ -45,36 +47,37 @@ def check_frame(frame: LabelledFrame, classes: int, shape: tuple[int, ...]) -> N
 
 
 def read_frames(settings: DataSettings, classes: int) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
-    """Frames to train on, and those of the selection sequence, which are never among the first."""
+    """Frames to train on, and those of the selection sequences, which are never among the first."""
     if settings.sequences.split in ("val", "test"):
         raise ConfigurationError(f"data.sequences.split is '{settings.sequences.split}', expected one to train on")
-    frames, selection = render_streets(settings.street), []
+    street = settings.street
+    frames, selection = render_streets(street, street.seeds), render_streets(street, street.selection_seeds)
     if settings.sequences.index:
         held_out = settings.sequences.selection
         read = read_labelled_frames(Path(settings.sequences.index), settings.sequences.split, classes)
-        selection = [frame for frame in read if frame.sequence == held_out]
+        names = sorted({frame.sequence for frame in read})
+        selection += [frame for frame in read if frame.sequence == held_out]
         frames += [frame for frame in read if frame.sequence != held_out]
-        if held_out and not selection:
-            names = sorted({frame.sequence for frame in read})
+        if held_out and held_out not in names:
             raise ConfigurationError(f"data.sequences.selection is '{held_out}', expected one of {names}, or ''")
     return frames, selection
 
 
-def render_streets(settings: StreetSettings) -> list[LabelledFrame]:
-    """Rendered frames, a sequence for each seed."""
-    if not settings.seeds:
-        return []
+def render_streets(settings: StreetSettings, seeds: Sequence[int]) -> list[LabelledFrame]:
+    """Rendered frames: for each seed as many sequences as the settings want runs."""
     from tdnet_ros.training.street import Street
 
-    if settings.frames < 1:
-        raise ConfigurationError(f"data.street.frames is {settings.frames}, expected at least 1")
-    return [
-        LabelledFrame(picture.image, picture.labels, f"street-{seed}", number, picture.stamp_ns * 1e-9)
-        for seed in settings.seeds
-        for number, picture in enumerate(
-            islice(Street(seed, settings.height, settings.width, settings.rate_hz), settings.frames)
-        )
-    ]
+    frames = []
+    for seed in seeds:
+        street = Street(seed, settings.height, settings.width, settings.rate_hz)
+        for run in range(settings.runs):
+            first = run * (settings.frames + round(settings.run_gap_s * settings.rate_hz))
+            for number in range(first, first + settings.frames):
+                picture = street.render(number)
+                sequence = f"{STREET}{seed}-{run}"
+                stamp_s = picture.stamp_ns * 1e-9
+                frames.append(LabelledFrame(picture.image, picture.labels, sequence, number, stamp_s))
+    return frames
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -37,10 +37,16 @@ def correct_prior(state: Mapping[str, Tensor], weights: Tensor, strength: float)
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross entropy of scores (B, C, h, w), upsampled to labels (B, H, W); unlabelled pixels are ignored."""
+    """Cross entropy of scores (B, C, h, w), upsampled to labels (B, H, W); unlabelled pixels are ignored.
+
+    The mean over pixels, each with its class's weight. A batch without labels has loss 0, with gradients of 0.
+    """
     size = (labels.shape[1], labels.shape[2])
-    logits = upsample(scores, size, align_corners=False)
-    return F.cross_entropy(logits, labels.long(), weight=weights, ignore_index=UNLABELLED)
+    logits, labels = upsample(scores, size, align_corners=False), labels.long()
+    total = F.cross_entropy(logits, labels, weight=weights, ignore_index=UNLABELLED, reduction="sum")
+    labelled = labels != UNLABELLED
+    counted = labelled if weights is None else weights[torch.where(labelled, labels, 0)] * labelled
+    return total / counted.sum().clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
@@ -65,7 +71,7 @@ def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
         total = is_it.sum()
         jaccard = 1 - (total - is_it.cumsum(0)) / (total + (1 - is_it).cumsum(0))
         steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
-        losses.append(errors @ steps)
+        losses.append((errors * steps).sum())  # not a dot product, which autocast takes in bfloat16
     return torch.stack(losses).mean() if losses else scores.sum() * 0
 
 

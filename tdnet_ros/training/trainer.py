@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from tdnet_ros.errors import ConfigurationError, TrainingError
 from tdnet_ros.labels import label_set
-from tdnet_ros.networks import SegmentationNetwork, TDNet, build_network, network_info
+from tdnet_ros.networks import SegmentationNetwork, build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.paths import MobilePath
-from tdnet_ros.networks.single_frame import SingleFrame
-from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration
+from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration, parse_configuration
 from tdnet_ros.training.datasets import class_shares
 from tdnet_ros.training.device_clips import DeviceClips
 from tdnet_ros.training.frame_size import resize_frames
@@ -35,7 +34,7 @@ from tdnet_ros.training.processes import Processes
 from tdnet_ros.training.stages import make_stage
 from tdnet_ros.training.teacher_maps import load_teacher, make_teacher_maps
 from tdnet_ros.training.training_log import TrainingLog
-from tdnet_ros.training.training_state import read_state, write_state
+from tdnet_ros.training.training_state import fitting, make_folder, read_state, write_state
 from tdnet_ros.training.validation import stream_miou
 from tdnet_ros.training.weight_average import WeightAverage
 
@@ -55,6 +54,8 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.configuration, self.output, self.processes, self.say = configuration, output, processes, say
+        if processes.leads:
+            make_folder(output)
         if not resume and (output / CHECKPOINT).exists():
             raise ConfigurationError(f"output is '{output}', which holds a training: --resume, or another folder")
         for index, settings in enumerate(configuration.stages):
@@ -93,8 +94,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(enabled=configuration.precision == "fp16")
         self._begin_stage()
         if resume:
-            self._resume(read_state(output / CHECKPOINT, processes.device))
-        output.mkdir(parents=True, exist_ok=True)
+            with fitting(output / CHECKPOINT):
+                self._resume(read_state(output / CHECKPOINT, processes.device))
 
     @property
     def done(self) -> int:
@@ -214,6 +215,10 @@ class Trainer:
         """The stem and the first blocks of each MobileNetV2 that are to stay as they are."""
         count = self.configuration.optimiser.frozen_blocks
         backbones = [module for module in self.network.modules() if isinstance(module, MobileNetV2)] if count else []
+        if count and not backbones:
+            raise ConfigurationError(
+                f"optimiser.frozen_blocks is {count}, expected 0: '{self.configuration.model}' has no MobileNetV2"
+            )
         return [part for backbone in backbones for part in (backbone.stem, *backbone.blocks[:count])]
 
     def _end_stage(self) -> None:
@@ -251,14 +256,15 @@ class Trainer:
         if configuration.start:
             load_weights(network, read_checkpoint(configuration.start), configuration.model)
         elif configuration.backbone:
-            path = network.subnetwork(0).path if isinstance(network, TDNet) else None
-            path = network.path if isinstance(network, SingleFrame) else path
-            if not isinstance(path, MobilePath):
+            backbones = [part.backbone for part in network.modules() if isinstance(part, MobilePath)]
+            if not backbones:
                 raise ConfigurationError(
                     f"backbone is for MobileNetV2 paths, expected none for '{configuration.model}'"
                 )
             images = self.clips.batch((configuration.seed,), 16, 1).images[0].cpu()
-            load_folded_mobilenet(path.backbone, Path(configuration.backbone), normalise(images, network.info))
+            load_folded_mobilenet(backbones[0], Path(configuration.backbone), normalise(images, network.info))
+            for other in backbones[1:]:  # a training may begin with a stage of all sub-networks
+                other.load_state_dict(backbones[0].state_dict())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -278,7 +284,8 @@ class Trainer:
             write_state(self.output / name, state)
 
     def _resume(self, state: dict[str, Any]) -> None:
-        if state["configuration"] != json.dumps(dataclasses.asdict(self.configuration)):
+        # Read as a file would be: fields that are newer than the checkpoint have their defaults in both.
+        if parse_configuration(json.loads(state["configuration"])) != self.configuration:
             raise ConfigurationError(f"'{self.output}' holds a training of another configuration: expected the same")
         self.stage, self.step, self.best = state["stage"], state["step"], state["best"]
         self._begin_stage()

@@ -6,24 +6,29 @@ import dataclasses
 import hashlib
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from tdnet_ros import __version__
+from tdnet_ros.errors import CheckpointError
 from tdnet_ros.networks.checkpoints import save_checkpoint
 from tdnet_ros.networks.metadata import to_metadata
 from tdnet_ros.training.configuration import TrainingConfiguration
+from tdnet_ros.training.datasets import LabelledFrame
+from tdnet_ros.training.frame_store import STREET
 from tdnet_ros.training.trainer import Trainer
 
-_CARD = """# {model}
+_CARD = """# {title}
 
 | | |
 |---|---|
-| file | `{model}.safetensors`, half precision, sha256 `{sha256}` |
+| file | `{title}.safetensors`, weights of `{model}` in half precision, sha256 `{sha256}` |
 | classes | {classes} |
 | terms | {terms} |
 | data | {data} |
+| start | {start} |
 | made by | tdnet_ros {version}, commit {commit}, on {processes} x {device}, {done} of {total} steps |
 | selection | {selection} |
 
@@ -40,21 +45,29 @@ evaluate`.
 
 
 def publish(trainer: Trainer) -> Path:
-    """Write ``MODEL.safetensors`` and ``MODEL.md`` to the training's folder; the path of the weights."""
+    """Write ``MODEL.safetensors`` and ``MODEL.md``, or with a name ``MODEL_NAME``; the path of the weights.
+
+    Raises CheckpointError when one of them cannot be written.
+    """
     configuration, info = trainer.configuration, trainer.network.info
-    weights = trainer.output / f"{info.name}.safetensors"
+    title = f"{info.name}_{configuration.name}" if configuration.name else info.name
+    weights = trainer.output / f"{title}.safetensors"
     terms = configuration.terms or "not stated: those of the data that it was trained on"
     save_checkpoint(weights, trainer.published(), to_metadata(info, terms=terms, version=__version__))
     selection = "none: the last weights"
     if trainer.selection:
-        name = configuration.data.sequences.selection
-        selection = f"best of the last stage on {name} as a stream at its own rate: mIoU {100 * trainer.best:.2f} %"
+        selection = (
+            f"best of the last stage on {_sequences(trainer.selection)}, each as a stream at its own rate: "
+            f"mIoU {100 * trainer.best:.2f} %"
+        )
     card = _CARD.format(
+        title=title,
         model=info.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         classes=", ".join(info.labels.names),
         terms=terms,
-        data=_data(configuration, trainer),
+        data=_sequences(trainer.frames),
+        start=_start(configuration),
         version=__version__,
         commit=_commit(),
         processes=trainer.processes.count,
@@ -64,7 +77,11 @@ def publish(trainer: Trainer) -> Path:
         selection=selection,
         recipe=recipe_text(configuration),
     )
-    weights.with_suffix(".md").write_text(card, encoding="utf-8")
+    path = weights.with_suffix(".md")
+    try:
+        path.write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"card '{path}' cannot be written: {error}") from error
     return weights
 
 
@@ -78,9 +95,19 @@ def recipe_text(configuration: TrainingConfiguration) -> str:
     return str(yaml.safe_dump(content, sort_keys=False))
 
 
-def _data(configuration: TrainingConfiguration, trainer: Trainer) -> str:
-    names = sorted(set(trainer.clips.store.sequences))
-    return f"{len(trainer.clips.store.sequences)} labelled frames of {', '.join(names)}"
+def _sequences(frames: Sequence[LabelledFrame]) -> str:
+    """How many labelled frames of which sequences; rendered streets by their seeds."""
+    names = sorted({frame.sequence for frame in frames if not frame.sequence.startswith(STREET)})
+    seeds = sorted({int(frame.sequence.split("-")[1]) for frame in frames if frame.sequence.startswith(STREET)})
+    if seeds:
+        names.append("rendered streets (tdnet_ros.training.street) of the seeds " + ", ".join(map(str, seeds)))
+    return f"{len(frames)} labelled frames of {', '.join(names)}"
+
+
+def _start(configuration: TrainingConfiguration) -> str:
+    if configuration.start:
+        return f"`{Path(configuration.start).name}`"
+    return f"ImageNet weights `{Path(configuration.backbone).name}`" if configuration.backbone else "fresh weights"
 
 
 def _commit() -> str:

@@ -17,15 +17,15 @@ from tdnet_ros.training.normalisation import normalise
 def stream_miou(
     network: SegmentationNetwork, frames: Sequence[LabelledFrame], device: torch.device, windows: bool = True
 ) -> float:
-    """mIoU over frames in their order as one stream: the window is kept over any gap in time.
+    """mIoU over frames in their order, each sequence as one stream: its window is kept over any gap in time.
 
     Without ``windows`` every frame stands alone, as in a stage on single frames.
     """
     matrix = ConfusionMatrix(len(network.info.labels))
-    state = network.initial_state()
+    state, sequence = network.initial_state(), None
     for number, frame in enumerate(frames):
-        if not windows:
-            state = network.initial_state()
+        if frame.sequence != sequence or not windows:
+            state, sequence = network.initial_state(), frame.sequence
         pixels = torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
         step = network.step(normalise(pixels, network.info), state, number % network.info.subnetworks)
         state = step.state

@@ -20,8 +20,14 @@ from tdnet_ros.networks import build_network, load_network, network_info
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.checkpoints import save_checkpoint
 from tdnet_ros.networks.metadata import to_metadata
+from tdnet_ros.training import trainer as training
 from tdnet_ros.training.clip import clip_forward
-from tdnet_ros.training.configuration import AugmentationSettings, StageSettings, read_configuration
+from tdnet_ros.training.configuration import (
+    AugmentationSettings,
+    StageSettings,
+    parse_configuration,
+    read_configuration,
+)
 from tdnet_ros.training.datasets import LabelledFrame
 from tdnet_ros.training.detail_teacher import DetailTeacher
 from tdnet_ros.training.device_clips import DeviceClips
@@ -29,9 +35,11 @@ from tdnet_ros.training.distillation import distillation
 from tdnet_ros.training.frame_size import resize_frames
 from tdnet_ros.training.frame_store import FrameStore
 from tdnet_ros.training.normalisation import normalise
+from tdnet_ros.training.processes import Processes
 from tdnet_ros.training.stages import make_stage
 from tdnet_ros.training.teacher import GroupedTeacher
 from tdnet_ros.training.teacher_maps import TeacherMaps, TeacherView, load_teacher, make_teacher_maps
+from tdnet_ros.training.trainer import Trainer
 
 SIZE = (64, 96)
 CPU = torch.device("cpu")
@@ -189,6 +197,27 @@ def test_the_loss_of_a_step_is_the_sum_of_its_parts() -> None:
     torch.testing.assert_close(change, 2 * divergence(alone, 0), rtol=1e-3, atol=1e-5)
     nothing = distillation(recomposed, scores[:, 0], torch.zeros_like(inside))
     assert nothing == 0 and torch.isfinite(nothing)
+
+
+def test_a_training_with_a_teacher_goes_on_with_the_very_same_bits(
+    weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "read_frames", lambda settings, classes: (frames(128, 192), []))
+    told = {"distillation": 1.0, "teacher": "mnv2", "teacher_weights": weights["mnv2"], "teacher_scale": 2.0}
+    stages = [{"kind": kind, "steps": 1, "batch": 2, **told} for kind in ("single", "tdnet")]
+    content = {"model": "tiny", "input_size": list(SIZE), "augmentation": {"crop": [32, 64]}, "stages": stages}
+    said: list[str] = []
+
+    def run(output: str, steps: int, resume: bool = False) -> Trainer:
+        trainer = Trainer(parse_configuration(content), tmp_path / output, Processes(0, 1, CPU), said.append, resume)
+        trainer.run(steps)
+        return trainer
+
+    straight = run("straight", 2).network.state_dict()
+    run("halves", 1)
+    halves = run("halves", 1, resume=True).network.state_dict()
+    assert all(torch.equal(value, halves[key]) for key, value in straight.items())
+    assert sum(line.startswith("teacher    mnv2, 2 frames of 192x128: 0 MiB") for line in said) == 4, said
 
 
 def test_teachers_that_do_not_fit_are_named(weights: dict[str, str]) -> None:

@@ -13,8 +13,22 @@ from torch import nn
 from tdnet_ros.networks import load_network
 from tdnet_ros.networks.acceleration import accelerate_for_cpu
 from tdnet_ros.networks.attention import Attention, StripAttention
+from tdnet_ros.networks.layers import ConvNorm
 from tdnet_ros.networks.spatial_norm import SpatialLayerNorm, StripSpatialNorm
 from tdnet_ros.networks.winograd import WinogradConv
+
+
+@pytest.mark.parametrize("height", [7, 8, 33])
+@pytest.mark.parametrize("width", [8, 9])
+def test_same_padding_is_tensorflows(height: int, width: int) -> None:
+    torch.manual_seed(1)
+    layer = ConvNorm(6, 6, 3, 2, groups=6, same=True).eval()
+    x = torch.randn(2, 6, height, width)
+    # An even length of stride 2 lacks one pixel, which comes behind the picture; an odd one lacks one on each side.
+    near, lower = (0, 1) if width % 2 == 0 else (1, 1), (0, 1) if height % 2 == 0 else (1, 1)
+    with torch.no_grad():
+        expected = layer.norm(F.conv2d(F.pad(x, near + lower), layer.conv.weight, stride=2, groups=6))
+        torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize("relu", [False, True])

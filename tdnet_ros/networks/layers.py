@@ -34,9 +34,8 @@ class ConvNorm(nn.Module):
         self.activation = activation if activation is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.same:
-            x = _pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
-        result: Tensor = self.activation(self.norm(self.conv(x)))
+        y = _convolve_same(self.conv, x) if self.same else self.conv(x)
+        result: Tensor = self.activation(self.norm(y))
         return result
 
     def fold(self) -> None:
@@ -78,8 +77,20 @@ def fold_batch_norm(network: nn.Module) -> None:
                 module.fold()
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    height, width = x.shape[2], x.shape[3]
-    vertical = max((-(-height // stride) - 1) * stride + kernel - height, 0)
-    horizontal = max((-(-width // stride) - 1) * stride + kernel - width, 0)
-    return F.pad(x, (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2))
+def _convolve_same(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution with TensorFlow's padding, which may be one pixel more at the far end than at the near one.
+
+    The image is padded by the larger of the two on both sides and the kernel by zeros on its near side, which is the
+    same sum. Padding the image unevenly would copy it: an eighth of the time of a td2_mnv2 at 480x360 on one thread.
+    """
+    (top, bottom), (left, right) = (
+        _same_padding(length, kernel, stride)
+        for length, kernel, stride in zip(x.shape[2:], conv.kernel_size, conv.stride, strict=True)
+    )
+    weight = F.pad(conv.weight, (right - left, 0, bottom - top, 0))
+    return F.conv2d(x, weight, conv.bias, conv.stride, (bottom, right), groups=conv.groups)
+
+
+def _same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
+    total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+    return total // 2, total - total // 2

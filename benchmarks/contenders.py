@@ -75,7 +75,9 @@ class OurStream:
             torch.manual_seed(_SEED)
             given = build_network(contender.model).state_dict()
         precision = "fp32" if contender.precision == "tf32" else contender.precision
-        self._segmenter = Segmenter(contender.model, given, str(device), precision, runtime=contender.runtime)
+        self._segmenter = Segmenter(
+            contender.model, given, str(device), precision, runtime=contender.runtime, score_memory=0.0
+        )
         self._network = self._segmenter.network
         self._state = self._network.initial_state()
 

@@ -30,7 +30,7 @@ class InstantStream(SegmentationStream):
             warm=False,
             resets=0,
             reset_reason=None,
-            times=StageTimes(0.0, 0.0, 0.0),
+            times=StageTimes(0.0, 0.0, 0.0, 0.0),
         )
 
 

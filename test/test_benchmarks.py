@@ -86,7 +86,7 @@ def test_step_measures_every_stage_with_and_without_the_window(tmp_path: Path) -
     assert result["size"] == [96, 64]
     assert set(result["stages"]) == {"window", "single frames"}
     for stages in result["stages"].values():
-        assert set(stages) == {"preprocess_ms", "network_ms", "postprocess_ms", "step_ms"}
+        assert set(stages) == {"preprocess_ms", "motion_ms", "network_ms", "postprocess_ms", "step_ms"}
         assert all(set(values) == PERCENTILES for values in stages.values())
     assert "the window adds" in output
 

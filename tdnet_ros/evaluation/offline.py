@@ -69,7 +69,12 @@ def _decoded(source: ImageSource) -> Iterator[tuple[SourceImage, Frame | TdnetRo
 
 def _facts(image: SourceImage, result: Segmentation) -> FrameResult:
     plan, times = result.plan, result.times
-    stages = {"preprocess": times.preprocess_ms, "network": times.network_ms, "postprocess": times.postprocess_ms}
+    stages = {
+        "preprocess": times.preprocess_ms,
+        "motion": times.motion_ms,
+        "network": times.network_ms,
+        "postprocess": times.postprocess_ms,
+    }
     return FrameResult(
         index=image.index,
         stamp_ns=image.stamp_ns,

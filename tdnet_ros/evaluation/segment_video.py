@@ -43,7 +43,7 @@ def segment_video(
                 continue
             if video is not None:
                 times = result.times
-                step_ms = times.preprocess_ms + times.network_ms + times.postprocess_ms
+                step_ms = times.total_ms
                 text = f"frame {index}   sub-network {result.plan.subnetwork}   {step_ms:.1f} ms"
                 picture = blend(as_rgb(frame), result.mask, segmenter.labels)
                 video.add(annotate(picture, segmenter.labels, text))

@@ -48,8 +48,8 @@ def latency_message(header: Header, result: Segmentation, times: FrameTimes, age
     message.resets = result.resets
     message.receive_ms = 1e3 * (times.taken_s - times.arrived_s)
     message.decode_ms = 1e3 * (times.decoded_s - times.taken_s)
-    message.motion_ms = _NAN
-    message.preprocess_ms = step_ms - result.times.network_ms - result.times.postprocess_ms
+    message.motion_ms = result.times.motion_ms
+    message.preprocess_ms = step_ms - result.times.total_ms + result.times.preprocess_ms
     message.network_ms = result.times.network_ms
     message.postprocess_ms = result.times.postprocess_ms
     message.publish_ms = 1e3 * (times.published_s - times.segmented_s)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tdnet_ros.networks import AUTO
 from tdnet_ros.node.settings import setting
-from tdnet_ros.streaming import DEFAULT_MODEL, ContinuityLimits
+from tdnet_ros.streaming import DEFAULT_MODEL, SCORE_MEMORY, ContinuityLimits
 from tdnet_ros.streaming.engines import ENGINES
 from tdnet_ros.streaming.runtime import PRECISIONS
 
@@ -45,6 +45,12 @@ class SegmentationParameters:
         "Height in px at which frames go through the network, aspect kept; 0: what the weights were made for.",
         0,
         4096,
+    )
+    score_memory: float = setting(
+        SCORE_MEMORY,
+        "How much the class probabilities of the frame before count where the picture is the same; 0: not at all.",
+        0.0,
+        0.95,
     )
     threads: int = setting(0, "CPU threads for the network; 0: one per core.", 0, 256)
     autostart: bool = setting(True, "Configure and activate at start; false leaves that to a lifecycle manager.")

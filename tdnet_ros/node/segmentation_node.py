@@ -98,6 +98,7 @@ class SegmentationNode(LifecycleNode):
                 parameters.input_height,
                 parameters.threads,
                 parameters.runtime,
+                parameters.score_memory,
             )
             network = self._segmenter.network.info
             self._segmenter.warm_up(*network.input_size)

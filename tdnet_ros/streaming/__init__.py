@@ -3,11 +3,12 @@
 from tdnet_ros.streaming.continuity import ContinuityLimits
 from tdnet_ros.streaming.models import DEFAULT_MODEL, model_info
 from tdnet_ros.streaming.schedule import Plan
-from tdnet_ros.streaming.segmenter import Segmenter
+from tdnet_ros.streaming.segmenter import SCORE_MEMORY, Segmenter
 from tdnet_ros.streaming.stream import Segmentation, SegmentationStream, StageTimes
 
 __all__ = [
     "DEFAULT_MODEL",
+    "SCORE_MEMORY",
     "ContinuityLimits",
     "Plan",
     "Segmentation",

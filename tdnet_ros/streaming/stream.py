@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from tdnet_ros.errors import StaleFrame
 from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
 from tdnet_ros.streaming.runtime import Preprocessor
 from tdnet_ros.streaming.schedule import Plan, Rotation
+from tdnet_ros.streaming.score_memory import Remembered, ScoreMemory
 from tdnet_ros.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -21,11 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Milliseconds on the steady clock. Frames that are segmented together share the time of what they share."""
+    """Milliseconds on the steady clock. Frames that are segmented together share the time of what they share.
+
+    ``motion_ms`` is NaN where nothing wanted motion.
+    """
 
     preprocess_ms: float
+    motion_ms: float
     network_ms: float
     postprocess_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """All stages."""
+        stages = (self.preprocess_ms, self.motion_ms, self.network_ms, self.postprocess_ms)
+        return math.fsum(stage for stage in stages if not math.isnan(stage))
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class SegmentationStream:
         self._preprocess = Preprocessor(segmenter.network.info, segmenter.runtime)
         self._continuity = Continuity(limits)
         self._schedule = Rotation(segmenter.network.info.subnetworks)
+        self.memory = ScoreMemory(segmenter.score_memory)
         self._fresh = True
         self._pending_reason: str | None = None
         self.resets = 0
@@ -106,15 +119,15 @@ class SegmentationStream:
         """Frame -> (1, 3, h, w) of ``size`` (h, w), valid until the stream's next frame."""
         return self._preprocess(frame, size)
 
-    def finish(self, state: Any) -> str | None:
+    def finish(self, state: Any, remembered: Remembered | None) -> str | None:
         """Take over the state after the planned frame; the reason of the reset that was due before it."""
-        self.state, self._fresh = state, False
+        self.state, self.memory.last, self._fresh = state, remembered, False
         self._schedule.advance()
         reason, self._pending_reason = self._pending_reason, None
         return reason
 
     def _empty(self, reason: str) -> None:
-        self.state = self.segmenter.network.initial_state()
+        self.state, self.memory.last = self.segmenter.network.initial_state(), None
         self._schedule.reset()
         self._fresh = True
         self._pending_reason = reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 from tdnet_ros.streaming.engines import Engine
 from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.streaming.schedule import Plan
+from tdnet_ros.streaming.score_memory import Remembered
 from tdnet_ros.streaming.stream import SegmentationStream, StageTimes
 from tdnet_ros.video.frame import Frame
 
@@ -46,6 +48,7 @@ class Outcome:
     confidence: npt.NDArray[np.uint8] | None
     warm: bool
     state: Any
+    remembered: Remembered | None
     times: StageTimes
 
 
@@ -69,15 +72,29 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     preprocessed = time.perf_counter()
     for turn, image in zip(turns, images, strict=True):
         network.check(image, turn.stream.state, turn.step.subnetwork)
+    seen = [turn.stream.memory.look(turn.frame) for turn in turns]
+    looked = time.perf_counter()
     scores, *kept = engine.compute(turns[0].step, _stacked(images), *_stacked_windows(network, turns))
     runtime.synchronise()
     inferred = time.perf_counter()
-    decoded = network.decode_mask(scores, (turns[0].frame.height, turns[0].frame.width), confidence)
+    blended = [
+        turn.stream.memory.blend(own, *looked_at)
+        for turn, own, looked_at in zip(turns, scores.split(1), seen, strict=True)
+    ]
+    size = (turns[0].frame.height, turns[0].frame.width)
+    decoded = network.decode_mask(_stacked([own for own, _ in blended]), size, confidence)
     pictures = list(_pictures(decoded))
     finished = time.perf_counter()
-    times = StageTimes(1e3 * (preprocessed - started), 1e3 * (inferred - preprocessed), 1e3 * (finished - inferred))
+    times = StageTimes(
+        preprocess_ms=1e3 * (preprocessed - started),
+        motion_ms=1e3 * (looked - preprocessed) if any(picture for picture, _ in seen) else math.nan,
+        network_ms=1e3 * (inferred - looked),
+        postprocess_ms=1e3 * (finished - inferred),
+    )
     outcomes = []
-    for index, (turn, image, (mask, certainty)) in enumerate(zip(turns, images, pictures, strict=True)):
+    for index, (turn, image, (mask, certainty), (_, remembered)) in enumerate(
+        zip(turns, images, pictures, blended, strict=True)
+    ):
         state = turn.stream.state
         own = tuple(x[index : index + 1] for x in kept)
         outcomes.append(
@@ -87,6 +104,7 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
                 certainty,
                 network.is_warm(state, turn.step.subnetwork),
                 network.remember(state, turn.step, image_size(image), own),
+                remembered,
                 times,
             )
         )

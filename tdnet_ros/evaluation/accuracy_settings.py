@@ -9,6 +9,7 @@ from typing import Any
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import AUTO
+from tdnet_ros.streaming import SCORE_MEMORY
 from tdnet_ros.yaml_settings import parse_settings, read_yaml
 
 #: In a row's ``weights``: those that ship with the model.
@@ -32,6 +33,8 @@ class ClipSettings:
 class RowSettings:
     """One network: ``weights`` is a file, an export or ``shipped``, ``input_height`` 0 that of the weights.
 
+    ``score_memory`` is the stream's (``tdnet_ros.streaming.score_memory``).
+
     ``against`` names the row that it is compared with, '' the table's baseline.
     """
 
@@ -40,6 +43,7 @@ class RowSettings:
     weights: str = SHIPPED
     runs: str = STREAM
     input_height: int = 0
+    score_memory: float = SCORE_MEMORY
     against: str = ""
     note: str = ""
 

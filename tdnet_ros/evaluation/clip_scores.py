@@ -50,7 +50,7 @@ class ClipScores:
 
 def open_row(row: RowSettings, device: str) -> Segmenter:
     """The row's network. Raises ConfigurationError and CheckpointError, naming the row's weights."""
-    return Segmenter(row.model, row.weight_file, device, input_height=row.input_height)
+    return Segmenter(row.model, row.weight_file, device, input_height=row.input_height, score_memory=row.score_memory)
 
 
 def limits_of(runs: str) -> ContinuityLimits:

@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    tiny = {"model": "tiny2", "weights": str(folder / "a.safetensors")}
+    tiny = {"model": "tiny2", "weights": str(folder / "a.safetensors"), "score_memory": 0}
     index = str(folder / "sequences.csv")
     return {
         "clips": [
@@ -68,6 +68,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
             {"name": "one", **tiny, "runs": "frame by frame"},
             {"name": "two", **tiny, "note": "with its window"},
             {"name": "half", **tiny, "input_height": 32, "against": "two"},
+            {"name": "memory", **tiny, "score_memory": 0.9},
             {"name": "to come", "model": "tiny2", "weights": "$NOWHERE/b.safetensors"},
         ],
         "baseline": "one",
@@ -90,7 +91,7 @@ def tables(folder: Path) -> tuple[dict[str, Any], str]:
 
 def test_figures_are_those_of_the_confusion_that_is_kept(folder: Path, tables: tuple[dict[str, Any], str]) -> None:
     content, _ = tables
-    assert list(content["rows"]) == ["one", "two", "half"] and list(content["not_trained_yet"]) == ["to come"]
+    assert list(content["rows"]) == ["one", "two", "half", "memory"] and list(content["not_trained_yet"]) == ["to come"]
     for row in content["rows"].values():
         for name, frames in (("dense", DENSE), ("sparse, 1 Hz", SPARSE)):
             clip = row["clips"][name]
@@ -112,6 +113,7 @@ def test_rows_differ_as_they_run(tables: tuple[dict[str, Any], str]) -> None:
     assert one["dense"]["scores"]["miou"] != two["dense"]["scores"]["miou"]
     # At 1 Hz the gap empties the window: a stream is frame by frame.
     assert one["sparse, 1 Hz"]["scores"]["confusion"] == two["sparse, 1 Hz"]["scores"]["confusion"]
+    assert rows["memory"]["clips"]["dense"]["scores"]["confusion"] != two["dense"]["scores"]["confusion"]
     assert one["dense"]["difference"] is None
     for own, other in ((two, one), (half, two)):
         gain = own["dense"]["scores"]["miou"] - other["dense"]["scores"]["miou"]
@@ -144,7 +146,7 @@ def test_the_table_for_people(tables: tuple[dict[str, Any], str]) -> None:
     assert "as measured elsewhere, not run here." in text
     assert "the labels themselves" in text and "95 % over blocks of 3 frames" in text
     assert "| IoU %, sparse, 1 Hz | sky | building |" in text
-    assert set(content["times"]["ms"]) == {"one", "two", "half"}
+    assert set(content["times"]["ms"]) == {"one", "two", "half", "memory"}
     assert content["times"]["forced"] == ("FORCED" in text)
 
 
@@ -189,6 +191,7 @@ def test_a_busy_machine_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch
         ({"bootstrap": {"resamples": 0}}, "bootstrap.resamples is 0, expected at least 1"),
         ({"timing": {"size": [480]}}, r"timing.size is \[480\], expected a list of two numbers"),
         ({"peers": {"rows": [{"name": "p", "miou": [1.0]}]}}, r"peers.rows\[0\].miou has 1 values, expected one for"),
+        ({"rows": [{"name": "one", "score_memory": 2}]}, "score_memory is 2.0, expected 0 to 0.95"),
         ({"rows": [{"name": "one", "model": "tiny2", "weights": "nowhere"}]}, "none of which exists"),
         ({"rows": [{"name": "one", "model": "tiny2"}]}, "model 'tiny2' ships without weights"),
     ],

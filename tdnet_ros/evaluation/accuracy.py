@@ -119,6 +119,7 @@ def measure_accuracy(
             "device": facts.device,
             "runs": row.runs,
             "input_height": row.input_height,
+            "score_memory": row.score_memory,
         }
         measured.append((row, facts, scored(what, row.name, partial(network_masks, segmenter, row.runs))))
     truth = scored({"model": "labels"}, "the labels themselves", lambda: true_masks)

@@ -115,7 +115,7 @@ def _peer(peer: PeerSettings, clips: int) -> list[str]:
         *(cell(text, seen[0]) for text in (_share(peer.tc), _share(peer.vc8))),
         cell(_NOTHING if math.isnan(peer.flicker) else f"{peer.flicker:.2f}", seen[0]),
         _NOTHING,
-        _NOTHING if math.isnan(peer.parameters_m) else f"{peer.parameters_m:.2f}",
+        _NOTHING if math.isnan(peer.parameters_m) else f"{peer.parameters_m:g}",
         peer.ms or _NOTHING,
     ]
 

@@ -108,6 +108,7 @@ def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
             arguments.precision or "auto",
             runtime=arguments.runtime or "auto",
         )
+        print(f"terms of the weights: {segmenter.network.info.stated_terms}", flush=True)
         started_s = time.perf_counter()
         progress = _Progress(source.frame_count)
         done, stale = segment_video(source, segmenter, arguments.output, arguments.masks, progress)

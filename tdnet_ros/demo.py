@@ -45,6 +45,7 @@ def run_demo(settings: ReplaySettings, say: Callable[[str], None]) -> None:
     width, height = source.size
     count = source.frame_count or "an unknown number of"
     say(f"{source.name}: {count} frames of {width}x{height} at {source.rate_hz:.2f} Hz")
+    say(f"terms of the weights: {network.stated_terms}")
     result = replay(replace(settings, output=output, source=settings.source.resolve()), say)
     facts = {"source": source.name, "width": width, "height": height, "model": network.name}
     table = write_report(result, output, facts)

@@ -37,6 +37,10 @@ def models(parser: argparse.ArgumentParser) -> Run:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        print("\nweights that ship, by --model and --weights:")
+        for model in found:
+            for each in model["shipped"]:
+                print(f"  {model['model']}  {each['name'] or 'default':<10}  {_mebibytes(each)}  {each['terms']}")
         return 0
 
     return run
@@ -94,9 +98,15 @@ def convert(parser: argparse.ArgumentParser) -> Run:
 
 def _describe(name: str, variant: Variant, size: tuple[int, int] | None) -> dict[str, Any]:
     from tdnet_ros.networks.cost import count_cost
-    from tdnet_ros.streaming.models import DEFAULT_MODEL, shipped_models
+    from tdnet_ros.streaming.models import DEFAULT_MODEL, list_shipped_weights
 
-    cost, installed = count_cost(name, size), shipped_models().get(name)
+    cost = count_cost(name, size)
+    shipped = [
+        {"name": each.name, "path": str(each.path), "bytes": each.path.stat().st_size, "terms": each.terms}
+        for each in list_shipped_weights()
+        if each.model == name
+    ]
+    installed = next((each for each in shipped if not each["name"]), None)
     return {
         "model": name,
         "summary": variant.summary,
@@ -110,8 +120,9 @@ def _describe(name: str, variant: Variant, size: tuple[int, int] | None) -> dict
         "gmac_size": list(cost.size),
         "gmac": cost.steady_gmac,
         "gmac_after_reset": cost.warm_up_gmac,
-        "weights": str(installed) if installed else None,
-        "weights_bytes": installed.stat().st_size if installed else None,
+        "weights": installed["path"] if installed else None,
+        "weights_bytes": installed["bytes"] if installed else None,
+        "shipped": shipped,
     }
 
 
@@ -125,9 +136,13 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         _decimals(model["gmac"]),
         f"({_decimals(model['gmac_after_reset'])})",
         f"{width}x{height}",
-        f"{model['weights_bytes'] / _MIB:.1f} MiB" if model["weights"] else "none",
+        _mebibytes(model["shipped"][0]) if model["shipped"] else "none",
         f"{model['summary']}{' (default)' if model['default'] else ''}",
     )
+
+
+def _mebibytes(weights: dict[str, Any]) -> str:
+    return f"{weights['bytes'] / _MIB:.1f} MiB"
 
 
 def _decimals(value: float) -> str:

@@ -21,7 +21,7 @@ from tdnet_ros.networks.checkpoints import read_checkpoint, save_checkpoint
 from tdnet_ros.networks.conversion import convert
 from tdnet_ros.networks.official_keys import rename_official
 from tdnet_ros.streaming import model_info
-from tdnet_ros.streaming.models import shipped_weights
+from tdnet_ros.streaming.models import list_shipped_weights, shipped_weights
 
 OWN_LABELS = """
 classes:
@@ -108,6 +108,7 @@ def test_what_is_given_goes_before_what_the_file_says(light: Path, tmp_path: Pat
     ]
     assert main(["convert", str(light), "-o", str(first), *options]) == 0
     info = model_info(weights=first)
+    assert info.terms == info.stated_terms == "mine alone"
     assert (info.mean, info.std, info.input_size) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (480, 640))
     assert main(["convert", str(first), "-o", str(second), "--mean", "0", "0", "0"]) == 0
     info = model_info(weights=second)
@@ -182,6 +183,12 @@ def test_label_sets_that_cannot_be_meant(tmp_path: Path, content: str, message: 
 def test_models_lists_the_catalog_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--size", "129x97"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
+    weights = lines[lines.index("") + 2 :]
+    lines = lines[: lines.index("")]
+    assert [tuple(line.split()[:2]) for line in weights] == [
+        (each.model, each.name or "default") for each in list_shipped_weights()
+    ]
+    assert all(each.terms in line for each, line in zip(list_shipped_weights(), weights, strict=True))
     assert "GMAC" in heading and [line.split()[0] for line in lines] == list(CATALOG)
     assert all("129x97" in line for line in lines)
     assert main(["models", "--size", "129x97", "--json"]) == 0

@@ -58,6 +58,7 @@ def test_every_frame_of_the_video_is_accounted_for(settings: ReplaySettings) -> 
     assert "12 frames of 64x48 at 10.00 Hz" in said
     assert "sent by the camera                      12    100.0" in said
     assert str(output / "overlay.mp4") in said
+    assert "terms of the weights: non-commercial" in said
 
     # Once more into the same folder, compressed: the old results make way.
     run_demo(replace(settings, transport="compressed", duration_s=0.5), lines.append)

@@ -233,6 +233,12 @@ def test_diagnostics_tell_how_a_step_runs(graph: Graph) -> None:
     assert status["device"].startswith(str(expected.device))
 
 
+def test_terms_of_the_weights_are_told(graph: Graph) -> None:
+    assert graph.process.output.count("terms of the weights: non-commercial research use only (CamVid)") == 1
+    status = graph.status(lambda status: True, "diagnostics")
+    assert status["terms"].startswith("non-commercial")
+
+
 def test_images_lost_before_arrival_are_reported(graph: Graph) -> None:
     for index in range(31):  # fills the memory of periods: the test before this one was no steady camera
         graph.mask_of(image(index))

@@ -36,7 +36,7 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("-o", "--output", type=Path, default=Path("evaluation"), help="folder for the report")
     for option, meaning in (
         ("--model", "name of the network; see 'tdnet-ros models'"),
-        ("--weights", "weight file; default: the weights that ship with the model"),
+        ("--weights", "weight file; or name of weights that ship; default: those of the model"),
         ("--device", "auto (CUDA when there is one), cpu, cuda or cuda:N"),
     ):
         parser.add_argument(option, default="", help=meaning)
@@ -84,6 +84,7 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
         _say(f"\n{headline_table(evaluation)}\n")
         for text in evaluation.warnings:
             _say(f"WARNING        {text}")
+        _say(f"terms          {evaluation.configuration.get('terms', 'terms not stated')}")
         _say(f"these numbers  {output / 'report.json'}")
         write_page(evaluation, worst, output / "report.html")
         _say(f"report page    {output / 'report.html'}")
@@ -113,6 +114,8 @@ def _evaluate_many(
     order = {job.output: position for position, job in enumerate(jobs)}
     outcomes.sort(key=lambda outcome: order[outcome.job.output])
     _say(f"\n{table(outcomes)}\n")
+    for terms in sorted({outcome.evaluation.configuration["terms"] for outcome in outcomes if outcome.evaluation}):
+        _say(f"terms          {terms}")
     for outcome in outcomes:
         for text in outcome.evaluation.warnings if outcome.evaluation else []:
             _say(f"WARNING        {outcome.job.output.name}: {text}")

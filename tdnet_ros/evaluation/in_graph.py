@@ -28,7 +28,7 @@ from tdnet_ros.networks import AUTO
 from tdnet_ros.streaming import model_info
 
 #: What of the node's diagnostics describes how it was set up.
-_CONFIGURATION = ("model", "precision", "device", "runtime")
+_CONFIGURATION = ("model", "terms", "precision", "device", "runtime")
 _LAST_ERROR = "last error"
 
 

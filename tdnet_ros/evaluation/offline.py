@@ -47,6 +47,7 @@ def evaluate_offline(
     configuration = {
         "model": segmenter.network.info.name,
         "weights": settings.weights or "shipped",
+        "terms": segmenter.network.info.stated_terms,
         "device": segmenter.runtime.describe(),
         "precision": segmenter.runtime.precision,
         "network_size": list(segmenter.network_size(*recording.source.size[::-1])),

@@ -67,9 +67,10 @@ def convert(
         source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
         version=__version__,
     )
-    apply_metadata(network_info(info.name), metadata, str(output))  # what would not be read is not written
+    # What would not be read is not written.
+    terms = apply_metadata(network_info(info.name), metadata, str(output)).terms
     save_checkpoint(output, network.state_dict(), metadata, torch.float16 if half else torch.float32)
-    return Conversion(network.info, metadata, output, _left_out(checkpoint))
+    return Conversion(replace(network.info, terms=terms), metadata, output, _left_out(checkpoint))
 
 
 def _left_out(checkpoint: Checkpoint) -> tuple[str, ...]:

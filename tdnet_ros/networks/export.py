@@ -168,7 +168,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "format": _FORMAT,
         "tdnet_ros": manifest.version,
         "model": info.name,
-        "weights": {"name": manifest.weights, "sha256": manifest.weights_sha256},
+        "weights": {"name": manifest.weights, "sha256": manifest.weights_sha256, "terms": info.terms},
         "opset": manifest.opset,
         "precision": manifest.precision,
         "input": {"batch": manifest.batch, "height": info.input_size[0], "width": info.input_size[1]},
@@ -209,6 +209,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         stride=content["scores"]["stride"],
         align_corners=content["scores"]["align_corners"],
         input_size=(size["height"], size["width"]),
+        terms=content["weights"].get("terms", ""),  # exports of before there were any have none
     )
     steps = tuple(
         ExportedStep(

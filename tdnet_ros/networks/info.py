@@ -9,7 +9,7 @@ from tdnet_ros.labels import LabelSet
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """Facts of one network.
+    """Facts of one network. ``terms`` are the license terms of its weights, '' where their file states none.
 
     ``mean`` and ``std`` are per channel in RGB order for pixels scaled to 0..1. ``stride`` is the distance of two
     scores in input pixels, ``input_size`` (height, width) the size that the weights were made for,
@@ -26,3 +26,9 @@ class NetworkInfo:
     align_corners: bool
     subnetworks: int
     colour_order: str = "rgb"
+    terms: str = ""
+
+    @property
+    def stated_terms(self) -> str:
+        """The terms of the weights, for people."""
+        return self.terms or "terms not stated"

@@ -43,6 +43,8 @@ def to_metadata(info: NetworkInfo, **more: str) -> dict[str, str]:
         "input_size": json.dumps(info.input_size),
         "colour_order": info.colour_order,
     }
+    if info.terms:
+        metadata["terms"] = info.terms
     return metadata | {name: text for name, text in more.items() if text}
 
 
@@ -59,6 +61,7 @@ def apply_metadata(info: NetworkInfo, metadata: Mapping[str, str], origin: str) 
             std=_three(metadata, "std", info.std),
             input_size=_size(metadata, info),
             colour_order=_colour_order(metadata.get("colour_order", info.colour_order)),
+            terms=metadata.get("terms", info.terms),
         )
     except ConfigurationError as error:
         raise CheckpointError(f"metadata of weights '{origin}': {error}") from error

@@ -109,6 +109,7 @@ class SegmentationNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._outputs = Outputs(self, self._segmenter.labels)
         self.get_logger().info(f"{network.name} on {self._segmenter.runtime.describe()} is ready")
+        self.get_logger().info(f"terms of the weights: {network.stated_terms}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -227,6 +228,7 @@ class SegmentationNode(LifecycleNode):
         memory_mib = segmenter.runtime.memory_mib()
         return {
             "model": segmenter.network.info.name,
+            "terms": segmenter.network.info.stated_terms,
             "precision": segmenter.runtime.precision,
             "runtime": segmenter.runtime.engine,
             "device": segmenter.runtime.describe_device(),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from tdnet_ros.errors import CheckpointError
 from tdnet_ros.networks import AUTO, NetworkInfo, network_info
+from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.checkpoints import read_checkpoint
 from tdnet_ros.networks.export import export_folder, read_manifest
 from tdnet_ros.networks.loading import info_of
@@ -17,11 +21,34 @@ DEFAULT_MODEL = "td2_mnv2"
 _SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
+@dataclass(frozen=True)
+class ShippedWeights:
+    """A weight file that ships: ``name`` tells it from the model's other ones, '' is the model's default."""
+
+    model: str
+    name: str
+    path: Path
+
+    @property
+    def terms(self) -> str:
+        """License terms of the weights, for people."""
+        with safe_open(self.path, framework="pt") as file:
+            said: str = (file.metadata() or {}).get("terms", "")
+        return said or "terms not stated"
+
+
 def choose_weights(model: str, weights: Path | str | Mapping[str, Any] | None) -> Path | str | Mapping[str, Any]:
-    """The given weights, else those that ship with the model; ``auto`` without a file is the default model."""
-    if weights is not None:
+    """The given weights, else those that ship with the model; ``auto`` without a file is the default model.
+
+    A text that names weights which ship with the model means those: './street' is a file where 'street' is a name.
+    """
+    named = DEFAULT_MODEL if model == AUTO else model
+    if weights is None:
+        return shipped_weights(named)
+    if not isinstance(weights, str):
         return weights
-    return shipped_weights(DEFAULT_MODEL if model == AUTO else model)
+    found = [each.path for each in list_shipped_weights() if (each.model, each.name) == (named, weights)]
+    return found[0] if weights and found else weights
 
 
 def model_info(model: str = AUTO, weights: Path | str | None = None) -> NetworkInfo:
@@ -29,27 +56,37 @@ def model_info(model: str = AUTO, weights: Path | str | None = None) -> NetworkI
 
     Raises ConfigurationError and CheckpointError as ``Segmenter`` does, but does not see whether the weights fit.
     """
-    folder = export_folder(weights)
+    chosen = choose_weights(model, weights)
+    folder = export_folder(chosen)
     if folder is not None:
         return read_manifest(folder).info
-    return info_of(read_checkpoint(choose_weights(model, weights)), model)
+    return info_of(read_checkpoint(chosen), model)
 
 
-def shipped_weights(model: str) -> Path:
-    """The weight file that ships with a model.
+def shipped_weights(model: str, name: str = "") -> Path:
+    """The weight file of that name that ships with a model, by default its default.
 
-    Raises ConfigurationError for a model that there is not, CheckpointError for one that has no file.
+    Raises ConfigurationError for a model that there is not, CheckpointError for one that has no such file.
     """
     network_info(model)
-    path = _SHIPPED_WEIGHTS / f"{model}.safetensors"
-    if not path.is_file():
+    shipped = list_shipped_weights()
+    found = [each.path for each in shipped if (each.model, each.name) == (model, name)]
+    if not found:
+        which = f"weights '{name}'" if name else "weights"
+        with_some = sorted({each.model for each in shipped if each.name == name})
         raise CheckpointError(
-            f"weights is not set and model '{model}' ships without weights "
-            f"(these ship with some: {sorted(shipped_models())}): name a weight file"
+            f"weights is not set and model '{model}' ships without {which} "
+            f"(these ship with some: {with_some}): name a weight file"
         )
-    return path
+    return found[0]
 
 
-def shipped_models() -> dict[str, Path]:
-    """The weight files that ship with the package, by model."""
-    return {path.stem: path for path in sorted(_SHIPPED_WEIGHTS.glob("*.safetensors"))}
+def list_shipped_weights() -> list[ShippedWeights]:
+    """The weight files that ship with the package: MODEL.safetensors and MODEL_NAME.safetensors."""
+    shipped = []
+    for path in sorted(_SHIPPED_WEIGHTS.glob("*.safetensors")):
+        models = [model for model in CATALOG if f"{path.stem}_".startswith(f"{model}_")]
+        if models:
+            model = max(models, key=len)
+            shipped.append(ShippedWeights(model, path.stem[len(model) + 1 :], path))
+    return shipped

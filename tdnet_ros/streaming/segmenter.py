@@ -30,8 +30,9 @@ SCORE_MEMORY = 0.7
 class Segmenter:
     """A network with its weights on a device. Streams share it.
 
-    ``weights`` is a file, a state dict or a folder of ``tdnet-ros export``; None takes those that ship with the
-    model. ``model`` ``auto`` is the one that the weights are of, or without weights the one that ships as default.
+    ``weights`` is a file, a state dict, a folder of ``tdnet-ros export`` or the name of weights that ship with the
+    model; None takes its default ones. ``model`` ``auto`` is the one that the weights are of, or without a file the
+    one that ships as default.
     ``input_height``: frames are resized to this height, keeping their aspect; 0 takes the height that the weights
     were made for, in an export the exported one. ``device``,
     ``precision``, ``threads`` and ``runtime`` (the engine) are those of ``tdnet_ros.streaming.runtime.Runtime``.
@@ -51,14 +52,15 @@ class Segmenter:
         runtime: str = "auto",
         score_memory: float = SCORE_MEMORY,
     ) -> None:
-        folder = export_folder(weights)
+        chosen = choose_weights(model, weights)
+        folder = export_folder(chosen)
         if folder is not None:
             self.runtime, self.network, self.engine = open_export(folder, model, device, precision, threads, runtime)
         else:
             self.runtime = Runtime(device, precision, threads, runtime)
             network = load_network(
                 model,
-                choose_weights(model, weights),
+                chosen,
                 device=self.runtime.device,
                 dtype=self.runtime.dtype,
             )

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 from rosbags.highlevel import AnyReader
-from running_process import RunningProcess
+from running_process import PATIENCE_S, RunningProcess
 
 from tdnet_ros.evaluation.bags import BagWriter, typestore
 from tdnet_ros.node.cdr import serialize_image
@@ -114,7 +114,7 @@ class Recording:
         self.process = start("tdnet_ros.node.recorder_node", *ros_arguments(**given))
         self.process.wait_for("recording /")
 
-    def wait_until(self, topic: str, written: int, timeout_s: float = 30.0) -> None:
+    def wait_until(self, topic: str, written: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait for so many messages of a topic."""
         give_up_s = time.monotonic() + timeout_s
         while not self._status.exists() or self._count(topic) < written:

@@ -18,6 +18,8 @@ from pathlib import Path
 from tdnet_ros.evaluation.processes import free_domain
 
 SHARED_MEMORY = Path("/dev/shm")
+#: How long tests wait for what has to happen: far longer than it takes, on a slow and busy machine too.
+PATIENCE_S = 180.0
 
 
 class ReservedDomain:
@@ -77,7 +79,7 @@ class RunningProcess:
         with self._changed:
             return "".join(self._lines)
 
-    def wait_for(self, pattern: str, timeout_s: float = 30.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
         """Waits until the output matches the regular expression; fails when the process ends or is late."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -92,7 +94,7 @@ class RunningProcess:
                     raise AssertionError(f"{self.command} did not print {pattern!r} {reason}:\n{said}")
                 self._changed.wait(min(remaining, 0.5))
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Waits for the process to end by itself and returns its exit code."""
         try:
             code = self._process.wait(timeout_s)
@@ -101,7 +103,7 @@ class RunningProcess:
         self._reader.join(timeout_s)
         return code
 
-    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 20.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout_s: float = PATIENCE_S) -> int:
         """Sends the signal and returns the exit code; fails when the process does not end in time."""
         if self.running:
             self._process.send_signal(number)

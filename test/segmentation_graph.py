@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from running_process import ReservedDomain, RunningProcess, python_environment
+from running_process import PATIENCE_S, ReservedDomain, RunningProcess, python_environment
 from sensor_msgs.msg import CompressedImage, Image
 
 from tdnet_ros.msg import FrameLatency
@@ -123,7 +123,7 @@ class Graph:
     def call(self, service: Any, name: str, request: Any) -> Any:
         """Call a service and return its response."""
         client = self.node.create_client(service, name)
-        assert client.wait_for_service(10.0), f"no service {name}"
+        assert client.wait_for_service(PATIENCE_S), f"no service {name}"
         future = client.call_async(request)
         wait_for(future.done, f"the response of {name}", self)
         self.node.destroy_client(client)
@@ -143,7 +143,7 @@ def greet(graph: Graph) -> None:
     wait_for(lambda: any(stamp_of(mask) == last_ns for mask in graph.masks), "the last of the first masks", graph)
 
 
-def wait_for(condition: Callable[[], Any], what: str, graph: Graph | None = None, timeout_s: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, graph: Graph | None = None, timeout_s: float = PATIENCE_S) -> Any:
     """The condition's first true value; fails after the timeout, with what the node said."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -189,6 +189,7 @@ def segmentation_graph(*parameters: str, compressed: bool = False) -> Iterator[G
     for parameter in (
         *parameters,
         "input_height:=96",
+        "timeout_s:=1000.0",  # a test that is held up is no lost camera
         f"input_transport:={'compressed' if compressed else 'raw'}",
     ):
         arguments += ["-p", parameter]
@@ -204,7 +205,7 @@ def segmentation_graph(*parameters: str, compressed: bool = False) -> Iterator[G
         process = RunningProcess(command, environment, Path(folder))
         graph = None
         try:
-            process.wait_for("segmenting ", 60)
+            process.wait_for("segmenting ")
             graph = Graph(process, domain, compressed)
             wait_for(lambda: graph.camera.get_subscription_count() == 1, "the node's subscription", graph)
             wait_for(lambda: graph.node.count_publishers("mask") == 1, "the node's mask", graph)

@@ -82,7 +82,6 @@ def workspace() -> Iterator[Workspace]:
         yield Workspace(base / "install", environment)
 
 
-@pytest.mark.timeout(300)
 def test_message_type_is_the_one_of_the_pip_build(
     workspace: Workspace, ros_domain: dict[str, str], tmp_path: Path
 ) -> None:
@@ -124,7 +123,7 @@ def test_package_is_in_the_index(workspace: Workspace, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     share, module, has_message = result.stdout.split()
     assert Path(share) == workspace.package / "share" / "tdnet_ros"

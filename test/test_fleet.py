@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import pytest
 from tdnet_ros.cli import main
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.evaluate import EvaluationSettings
-from tdnet_ros.evaluation.fleet import evaluate_all, jobs_of, on_ray, on_this_machine
+from tdnet_ros.evaluation.fleet import Job, evaluate_all, jobs_of, on_ray, run_job
 from tdnet_ros.training.street import Street
 
 
@@ -33,6 +34,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cv2.imwrite(str(root / "labels" / f"{index}.png"), rendered.labels)
     (root / "broken" / "0.png").write_bytes(b"no picture")
     return root
+
+
+def in_this_process(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    """For what does not depend on where the jobs run: another process takes seconds to load torch."""
+    for job in jobs:
+        yield job, run_job(job)
 
 
 def test_a_failed_recording_is_named_and_the_others_are_finished(
@@ -58,7 +65,7 @@ def test_a_job_is_done_again_when_its_recording_or_its_settings_changed(folders:
 
     def resumed(labels: str) -> bool:
         jobs = jobs_of([tmp_path / "first"], lambda path: EvaluationSettings(path, labels=labels), tmp_path / "out")
-        (outcome,) = evaluate_all(jobs, on_this_machine(1))
+        (outcome,) = evaluate_all(jobs, in_this_process)
         assert outcome.error == ""
         return outcome.resumed
 
@@ -84,14 +91,13 @@ def test_without_ray_the_way_to_get_it_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
-@pytest.mark.timeout(240)
 def test_a_local_ray_gives_the_same_scores(folders: Path, tmp_path: Path) -> None:
     def settings(recording: Path) -> EvaluationSettings:
         return EvaluationSettings(recording, labels=str(folders / "labels"))
 
     recordings = [folders / "first", folders / "broken"]
     on_cluster = list(evaluate_all(jobs_of(recordings, settings, tmp_path / "ray"), on_ray("local")))
-    (here,) = evaluate_all(jobs_of(recordings[:1], settings, tmp_path / "here"), on_this_machine(1))
+    (here,) = evaluate_all(jobs_of(recordings[:1], settings, tmp_path / "here"), in_this_process)
     by_name = {outcome.job.output.name: outcome for outcome in on_cluster}
     assert by_name["broken"].evaluation is None and "not a picture" in by_name["broken"].error
     there = by_name["first"].evaluation

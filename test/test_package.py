@@ -53,7 +53,7 @@ core(tdnet_ros.__path__, "tdnet_ros.")
 def run(*command: str, environment: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> str:
     """The standard output of a command that must succeed."""
     result = subprocess.run(
-        command, cwd=cwd, env=python_environment(environment or {}), capture_output=True, text=True, timeout=100
+        command, cwd=cwd, env=python_environment(environment or {}), capture_output=True, text=True, timeout=3000
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
@@ -182,7 +182,7 @@ def test_setup_names_the_missing_compiler_before_it_does_anything(tmp_path: Path
         env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
     assert result.returncode == 1
     assert "apt install g++" in result.stderr
@@ -201,7 +201,7 @@ def test_only_listed_reasons_may_skip_a_test(reason: str, code: int, tmp_path: P
         env=python_environment({"PYTHONPATH": search_path}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=3000,
     )
     assert result.returncode == code, result.stdout + result.stderr
     assert ("test_skipped.py::test_it: not today" in result.stdout) == (code == 1)

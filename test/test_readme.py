@@ -41,7 +41,7 @@ def test_python_example_runs_without_ros(tmp_path: Path) -> None:
         env=python_environment({"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert result.stdout.endswith("the example ran\n"), result.stdout + result.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recordings import Recording, read_raw, ros_arguments
-from running_process import RunningProcess
+from running_process import PATIENCE_S, RunningProcess
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
@@ -44,7 +44,7 @@ def segmentation(ros_domain: dict[str, str]) -> Iterator[Node]:
 
 
 def wait_for_subscribers(*publishers: Any) -> None:
-    give_up_s = time.monotonic() + 20
+    give_up_s = time.monotonic() + PATIENCE_S
     while not all(publisher.get_subscription_count() for publisher in publishers):
         assert time.monotonic() < give_up_s, "the recorder did not subscribe"
         time.sleep(0.02)
@@ -79,7 +79,7 @@ def test_any_usual_end_leaves_a_whole_bag(
     assert [mask.ids[0, 0] for mask in read_masks(recording.bag, "/mask")] == list(range(20))
     latency = read_latencies(recording.bag)[7]
     assert (latency.sequence, latency.reason, latency.node_ms) == (7, "rotation", 7.0)
-    assert abs(latency.received_ns - time.time_ns()) < 120e9
+    assert abs(latency.received_ns - time.time_ns()) < 3600e9
 
 
 def test_nothing_received_is_a_readable_bag_too(start_process: Start, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_full_disk_ends_the_recording_with_an_error(segmentation: Node, start_pr
     # To the process, a file that may not grow is a disk that is full.
     resource.prlimit(recording.process.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
     message = serialize_image(1, 0, "", 1000, 1000, "mono8", 1000, bytes(1_000_000))
-    give_up_s = time.monotonic() + 20
+    give_up_s = time.monotonic() + PATIENCE_S
     while recording.process.running and time.monotonic() < give_up_s:
         masks.publish(message)
         time.sleep(0.05)
@@ -129,10 +129,10 @@ def test_other_settings_during_the_recording_are_refused(start_process: Start, t
     script = (
         "import rclpy; from rcl_interfaces.srv import SetParameters; from rclpy.parameter import Parameter\n"
         "rclpy.init(); node = rclpy.create_node('user')\n"
-        "client = node.create_client(SetParameters, '/recorder/set_parameters'); client.wait_for_service(20)\n"
+        "client = node.create_client(SetParameters, '/recorder/set_parameters'); client.wait_for_service()\n"
         "parameter = Parameter('storage', value='sqlite3').to_parameter_msg()\n"
         "answer = client.call_async(SetParameters.Request(parameters=[parameter]))\n"
-        "rclpy.spin_until_future_complete(node, answer, timeout_sec=20)\n"
+        "rclpy.spin_until_future_complete(node, answer)\n"
         "print(answer.result().results[0].successful, answer.result().results[0].reason)\n"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -29,7 +30,8 @@ from segmentation_graph import (
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
-from tdnet_ros.node.transport import OVERLAY
+from tdnet_ros.node.segmentation_node import main
+from tdnet_ros.node.transport import OVERLAY, PROFILE_VARIABLES
 from tdnet_ros.streaming import Segmenter
 from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.video.frame import Frame
@@ -340,13 +342,21 @@ def test_truncated_jpeg_never_shows_the_picture_before(compressed_graph: Graph, 
     ],
 )
 def test_wrong_setting_at_start_ends_with_one_clear_line(
-    start_process: Callable[..., RunningProcess], parameter: str, said: str
+    ros_domain: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    parameter: str,
+    said: str,
 ) -> None:
-    process = start_process("tdnet_ros.node.segmentation_node", "--ros-args", "-p", parameter)
-    assert process.wait(60) == 1
-    errors = [line for line in process.output.splitlines() if line.startswith("segmentation_node: error: ")]
-    assert len(errors) == 1 and said in errors[0], process.output
-    assert "Traceback" not in process.output
+    """Without a process for each: the next test has one, and it takes seconds to load torch."""
+    for name in PROFILE_VARIABLES:
+        monkeypatch.setenv(name, "")  # main chooses a profile; it goes when the test ends
+    monkeypatch.setattr(sys, "argv", ["segmentation_node", "--ros-args", "-p", parameter])
+    assert main() == 1
+    output = "".join(capfd.readouterr())
+    errors = [line for line in output.splitlines() if line.startswith("segmentation_node: error: ")]
+    assert len(errors) == 1 and said in errors[0], output
+    assert "Traceback" not in output
 
 
 def test_weights_that_do_not_fit_say_what_they_look_like(
@@ -358,8 +368,10 @@ def test_weights_that_do_not_fit_say_what_they_look_like(
         "tdnet_ros.node.segmentation_node",
         *("--ros-args", "-p", "model:=td4_psp18", "-p", f"weights:={shipped_weights('td2_mnv2')}"),
     )
-    assert process.wait(60) == 1
-    assert "looks like 'td2_mnv2'" in process.output
+    assert process.wait() == 1
+    errors = [line for line in process.output.splitlines() if line.startswith("segmentation_node: error: ")]
+    assert len(errors) == 1 and "looks like 'td2_mnv2'" in errors[0], process.output
+    assert "Traceback" not in process.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -368,7 +380,7 @@ def test_signal_in_the_middle_of_the_work_ends_the_node_cleanly(number: signal.S
         running.mask_of(image())
         for index in range(5):
             running.send(image(index, height=720, width=1280))
-        assert running.process.stop(number, timeout_s=10) == 0, running.process.output
+        assert running.process.stop(number) == 0, running.process.output
         assert "Traceback" not in running.process.output
 
 

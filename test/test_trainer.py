@@ -111,7 +111,7 @@ def test_two_processes_train_as_one_and_go_on_with_the_very_same_bits(index: Pat
                                 stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
     for process in [start(0, 2, two), start(1, 2, two), start(0, 1, [{**same, "outputs": ["one"]}])]:
-        said = process.communicate(timeout=100)[0]
+        said = process.communicate(timeout=300)[0]
         assert process.returncode == 0, said
     one, shared = (read_state(tmp_path / run / "checkpoint.pt", HERE.device)["network"] for run in ("one", "two"))
     fresh = trainer(index, tmp_path / "fresh").network.state_dict()

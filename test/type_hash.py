@@ -36,7 +36,7 @@ def type_hash(python: list[str], environment: Mapping[str, str], working_dir: Pa
         cwd=working_dir,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()

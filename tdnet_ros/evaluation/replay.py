@@ -24,8 +24,8 @@ _POLL_S = 0.1
 _MATCH_TIMEOUT_S = 180.0
 _FIRST_MASK_TIMEOUT_S = 60.0
 _PROGRESS_PERIOD_S = 2.0
-#: Diagnostics come once a second: time for the one that counts the last frame.
-_DIAGNOSTICS_TIMEOUT_S = 2.5
+#: Diagnostics come once a second, on a busy machine later: time for the one that counts the last frame.
+_DIAGNOSTICS_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)

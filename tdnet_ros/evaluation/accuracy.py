@@ -29,7 +29,6 @@ from tdnet_ros.evaluation.provenance import sha256_of
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks.cost import count_cost
 from tdnet_ros.streaming import Segmenter
-from tdnet_ros.streaming.models import choose_weights
 
 
 @dataclass(frozen=True)
@@ -148,11 +147,9 @@ def _facts(row: RowSettings, segmenter: Segmenter, size: tuple[int, int]) -> Row
     info, single = segmenter.network.info, row.runs == FRAME_BY_FRAME
     network_size = segmenter.network_size(*size)
     cost = count_cost(info, network_size)
-    weights = choose_weights(row.model, row.weight_file)
-    assert isinstance(weights, str | Path), "a row's weights are a file"
     return RowFacts(
         info.name,
-        sha256_of(Path(weights)),
+        sha256_of(row.weight_file),
         f"{segmenter.runtime.device.type}, {segmenter.runtime.precision}, {segmenter.runtime.engine}",
         network_size,
         cost.warm_up_gmac if single else cost.steady_gmac,

@@ -10,6 +10,7 @@ from typing import Any
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import AUTO
 from tdnet_ros.streaming import SCORE_MEMORY
+from tdnet_ros.streaming.models import choose_weights
 from tdnet_ros.yaml_settings import parse_settings, read_yaml
 
 #: In a row's ``weights``: those that ship with the model.
@@ -31,11 +32,10 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class RowSettings:
-    """One network: ``weights`` is a file, an export or ``shipped``, ``input_height`` 0 that of the weights.
+    """One network: ``weights`` is a file, an export, the name of weights that ship or ``shipped`` for the model's own.
 
-    ``score_memory`` is the stream's (``tdnet_ros.streaming.score_memory``).
-
-    ``against`` names the row that it is compared with, '' the table's baseline.
+    ``input_height`` 0 is that of the weights, ``score_memory`` is the stream's
+    (``tdnet_ros.streaming.score_memory``). ``against`` names the row that it is compared with, '' the table's baseline.
     """
 
     name: str
@@ -48,14 +48,16 @@ class RowSettings:
     note: str = ""
 
     @property
-    def weight_file(self) -> Path | None:
-        """None stands for the weights that ship."""
-        return None if self.weights == SHIPPED else Path(self.weights)
+    def weight_file(self) -> Path:
+        """The file or folder, whether it exists or not. Raises CheckpointError for a model that ships without."""
+        chosen = choose_weights(self.model, None if self.weights == SHIPPED else self.weights)
+        assert isinstance(chosen, str | Path), "a yaml file names weights, it does not hold them"
+        return Path(chosen)
 
     @property
     def is_trained(self) -> bool:
         """Whether there are weights."""
-        return self.weight_file is None or self.weight_file.exists()
+        return self.weight_file.exists()
 
 
 @dataclass(frozen=True)

@@ -45,19 +45,17 @@ def largest_shared_memory(pid: int) -> int:
 
 
 def test_large_images_arrive_with_our_profile(start_process: Callable[..., RunningProcess]) -> None:
-    """With Fast DDS's defaults 10 of 60 such images arrived where this was measured, with the profile all."""
-    count = 75
+    """With Fast DDS's defaults none of 10 arrived where this was measured, one at a time as here."""
+    count = 40
     environment = {"PYTHONPATH": IMPORT_PATH, **dict.fromkeys(transport.PROFILE_VARIABLES, "")}
     receiver = start_process("image_traffic", "receive", str(count), environment=environment)
     receiver.wait_for("'origin': 'tdnet_ros'")
     receiver.wait_for("listening")
     sender = start_process("image_traffic", "send", str(count), environment=environment)
-    sender.wait_for("sending")
+    arrived = int(sender.wait_for(r"arrived (\d+)")[1])
     assert largest_shared_memory(sender.pid) >= SEGMENT_BYTES
-    received = int(receiver.wait_for(r"received (\d+)", 60)[1])
-    assert (receiver.wait(), sender.wait()) == (0, 0)
-    # A busy machine may hold up the receiver for longer than a period, and depth 1 keeps only the newest image.
-    assert received >= 0.7 * count, f"{received} of {count} arrived"
+    assert (receiver.stop(), sender.wait()) == (0, 0)
+    assert arrived >= 0.9 * count, f"{arrived} of {count} arrived"
 
 
 @pytest.mark.parametrize(("distribution", "variable"), [("kilted", FASTDDS), ("jazzy", FASTRTPS), ("", FASTDDS)])

@@ -27,7 +27,9 @@ class SegmentationParameters:
         AUTO, f"Network ('tdnet-ros models' lists them); auto: the weight file's, else {DEFAULT_MODEL}."
     )
     weights: str = setting(
-        "", "Weight file (official, or our safetensors); empty: the weights that ship with the model."
+        "",
+        "Weight file (official, or our safetensors), or the name of weights that ship ('tdnet-ros models' lists them); "
+        "empty: the default weights that ship with the model.",
     )
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda or cuda:N.")
     precision: str = setting(

@@ -52,15 +52,15 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Files of lively weights, by model."""
+    """Files of seeded weights, by model; those of the light ones give several classes."""
     folder, files = tmp_path_factory.mktemp("teachers"), {}
     image = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(3))
     for name in ("mnv2", "td2_mnv2", "psp18"):
         info = replace(network_info(name), labels=CAMVID)
         torch.manual_seed(1)
         network = build_network(info)
-        for index in range(info.subnetworks):
-            make_lively(network, 1, lambda n=network, i=index: n.advance(image, n.initial_state(), i))
+        if name != "psp18":
+            make_lively(network, 1, lambda n=network: n.advance(image, n.initial_state()))
         save_checkpoint(folder / f"{name}.safetensors", network.state_dict(), to_metadata(info))
         files[name] = str(folder / f"{name}.safetensors")
     return files
@@ -203,8 +203,8 @@ def test_a_training_with_a_teacher_goes_on_with_the_very_same_bits(
     weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "read_frames", lambda settings, classes: (frames(128, 192), []))
-    told = {"distillation": 1.0, "teacher": "mnv2", "teacher_weights": weights["mnv2"], "teacher_scale": 2.0}
-    stages = [{"kind": kind, "steps": 1, "batch": 2, **told} for kind in ("single", "tdnet")]
+    told = {"distillation": 1.0, "teacher": "mnv2", "teacher_weights": weights["mnv2"]}
+    stages = [{"kind": "tdnet", "steps": 2, "batch": 2, **told}]
     content = {"model": "tiny", "input_size": list(SIZE), "augmentation": {"crop": [32, 64]}, "stages": stages}
     said: list[str] = []
 
@@ -217,7 +217,7 @@ def test_a_training_with_a_teacher_goes_on_with_the_very_same_bits(
     run("halves", 1)
     halves = run("halves", 1, resume=True).network.state_dict()
     assert all(torch.equal(value, halves[key]) for key, value in straight.items())
-    assert sum(line.startswith("teacher    mnv2, 2 frames of 192x128: 0 MiB") for line in said) == 4, said
+    assert sum(line.startswith("teacher    mnv2, 2 frames of 96x64: 0 MiB") for line in said) == 3, said
 
 
 def test_teachers_that_do_not_fit_are_named(weights: dict[str, str]) -> None:

@@ -44,6 +44,11 @@ class LabelSet:
         return len(self.names)
 
     @property
+    def shown(self) -> int:
+        """How many classes a mask may show: all but a last one named ``void``, which says that nothing is known."""
+        return len(self) - (self.names[-1] == "void")
+
+    @property
     def palette(self) -> npt.NDArray[np.uint8]:
         """RGB by class id (256, 3) uint8; ids without a class, UNLABELLED among them, are black."""
         table = np.zeros((256, 3), np.uint8)
@@ -88,7 +93,9 @@ _CAMVID = {
 
 CITYSCAPES = LabelSet("cityscapes", tuple(_CITYSCAPES), tuple(_CITYSCAPES.values()))
 CAMVID = LabelSet("camvid", tuple(_CAMVID), tuple(_CAMVID.values()))
-LABEL_SETS = {label_set.name: label_set for label_set in (CITYSCAPES, CAMVID)}
+#: As AR-Seg's weights have it: what is unlabelled is learnt as a class of its own.
+CAMVID_VOID = LabelSet("camvid_void", (*CAMVID.names, "void"), (*CAMVID.colours, (0, 0, 0)))
+LABEL_SETS = {label_set.name: label_set for label_set in (CITYSCAPES, CAMVID, CAMVID_VOID)}
 
 
 def label_set(name: str) -> LabelSet:

@@ -23,7 +23,17 @@ FloatArray = npt.NDArray[np.float32]
 _AFFINE = 0.3
 #: Standard deviation of a convolution's output over that of its input. Queries and keys are large so that the
 #: attention is far from uniform, the classifier is set for logits of a standard deviation near 1.5.
-_GAINS = {".w_qs.1.": 1.6, ".w_ks.1.": 1.6, ".fc.0.": 2.7, ".conv5.4.": 2.4, ".conv5.5.": 2.4}
+_GAINS = {
+    ".w_qs.1.": 1.6,
+    ".w_ks.1.": 1.6,
+    ".fc.0.": 2.7,
+    ".conv5.4.": 2.4,
+    ".conv5.5.": 2.4,
+    ".lr_query_conv.": 0.35,
+    ".hr_key_conv.": 0.35,
+    ".hr_value_conv.": 2.0,
+    ".final_conv.": 2.0,
+}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.labels import CAMVID, CITYSCAPES, LabelSet
+from tdnet_ros.labels import CAMVID, CAMVID_VOID, CITYSCAPES, LabelSet
+from tdnet_ros.networks.arseg import ARSeg
 from tdnet_ros.networks.attention import Encoder, Propagation
-from tdnet_ros.networks.bisenet import BiSeNetPath
+from tdnet_ros.networks.bisenet import BiSeNetBranch, BiSeNetPath
+from tdnet_ros.networks.creff import CReFF
 from tdnet_ros.networks.fanet import FANetPath
 from tdnet_ros.networks.heads import DetailHead, FCNHead
 from tdnet_ros.networks.info import NetworkInfo
@@ -18,9 +20,11 @@ from tdnet_ros.networks.map_norm import MapNorm
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.network import SegmentationNetwork
 from tdnet_ros.networks.paths import MobilePath, PyramidPath
+from tdnet_ros.networks.pyramid_branches import DecodedPyramidBranch, PyramidBranch
 from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.networks.spatial_norm import SpatialLayerNorm
 from tdnet_ros.networks.tdnet import SubNetwork, TDNet
+from tdnet_ros.networks.warping import StretchedWarp
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -49,6 +53,7 @@ class Variant:
     input_size: tuple[int, int] = (769, 1537)
     align_corners: bool = True
     subnetworks: int = 1
+    low_resolution: float = 1.0
 
     def build(self, info: NetworkInfo) -> SegmentationNetwork:
         """The network with fresh weights."""
@@ -86,6 +91,25 @@ class TDNetVariant(Variant):
             _head(self, values, len(info.labels)),
         )
 
+
+@dataclass(frozen=True, kw_only=True)
+class ARSegVariant(Variant):
+    """Everything that tells one AR-Seg from another. ``path`` names the kind of both branches."""
+
+    head: str = "shared"
+    low_resolution: float = 0.5
+
+    def build(self, info: NetworkInfo) -> ARSeg:
+        channels = self.head_channels
+        branches = {"pyramid": PyramidBranch, "decoded pyramid": DecodedPyramidBranch, "bisenet": BiSeNetBranch}
+        high, low = (branches[self.path]() for _ in range(2))
+        classifier = nn.Conv2d(channels, len(info.labels), 1)
+        return ARSeg(high, low, CReFF(channels), classifier, StretchedWarp(), info)
+
+
+#: Mean and standard deviation that AR-Seg's authors took for CamVid, and for BiSeNet on Cityscapes.
+_ARSEG_CAMVID = ((0.39068785, 0.40521392, 0.41434407), (0.29652068, 0.30514979, 0.30080369))
+_ARSEG_BISENET = ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115))
 
 CATALOG: dict[str, Variant] = {
     "td4_psp18": TDNetVariant(
@@ -143,6 +167,38 @@ CATALOG: dict[str, Variant] = {
         head_channels=256,
         input_size=(768, 1536),
     ),
+    "arseg_psp18_camvid": ARSegVariant(
+        summary="AR-Seg with PSPNet-18 for CamVid, fused at full resolution: for GPUs",
+        path="decoded pyramid",
+        head_channels=64,
+        labels=CAMVID_VOID,
+        mean=_ARSEG_CAMVID[0],
+        std=_ARSEG_CAMVID[1],
+        stride=1,
+        input_size=(720, 960),
+    ),
+    "arseg_bise18_camvid": ARSegVariant(
+        summary="AR-Seg with BiSeNet-18 for CamVid",
+        path="bisenet",
+        head_channels=256,
+        labels=CAMVID_VOID,
+        mean=_ARSEG_CAMVID[0],
+        std=_ARSEG_CAMVID[1],
+        input_size=(720, 960),
+        align_corners=False,
+    ),
+    "arseg_psp18_cityscapes": ARSegVariant(
+        summary="AR-Seg with PSPNet-18 for Cityscapes", path="pyramid", head_channels=512, input_size=(1024, 2048)
+    ),
+    "arseg_bise18_cityscapes": ARSegVariant(
+        summary="AR-Seg with BiSeNet-18 for Cityscapes",
+        path="bisenet",
+        head_channels=256,
+        mean=_ARSEG_BISENET[0],
+        std=_ARSEG_BISENET[1],
+        input_size=(1024, 2048),
+        align_corners=False,
+    ),
     "td2_mnv2": TDNetVariant(
         summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs",
         path="mobile",
@@ -191,6 +247,7 @@ def network_info(name: str) -> NetworkInfo:
         input_size=variant.input_size,
         align_corners=variant.align_corners,
         subnetworks=variant.subnetworks,
+        low_resolution=variant.low_resolution,
     )
 
 

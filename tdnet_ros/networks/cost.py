@@ -6,12 +6,17 @@ flop counter on tensors without memory. Not counted: activations, norms (batch n
 softmax, pooling, upsampling and the decoding of the mask, which together are well below one percent.
 
 ``steady`` is a frame with its whole window, ``warm_up`` one without a window, as after a reset. For networks without
-a memory they are the same. The official TD4-PSP18 counts 257.4 GMAC at 769x1537, of which 4.9 are the fully-connected
-layers of the attention at the frame's resolution: here they run on the cached values, at a sixteenth of the positions.
+a memory they are the same. In a network with keyframes both are those of a keyframe, and ``between`` is a frame between
+keyframes, the warping of the keyframe's feature (four products per number) counted too.
+
+The official TD4-PSP18 counts 257.4 GMAC at 769x1537, of which 4.9 are the fully-connected layers of the attention at
+the frame's resolution: here they run on the cached values, at a sixteenth of the positions. AR-Seg's local attention
+counts twice what its definition needs, as tiles of positions meet all the neighbours that any of them needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.networks.arseg import ARSeg
 from tdnet_ros.networks.catalog import build_network
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
@@ -27,19 +33,30 @@ from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 
 @dataclass(frozen=True)
 class Cost:
-    """``parameters`` of all sub-networks and those that one frame uses; GMAC of a frame at ``size`` (height, width)."""
+    """``parameters`` of all sub-networks and those that one frame uses; GMAC of a frame at ``size`` (height, width).
+
+    ``between_gmac`` is None in a network without keyframes.
+    """
 
     size: tuple[int, int]
     parameters: int
     parameters_used: int
     steady_gmac: float
     warm_up_gmac: float
+    between_gmac: float | None = None
+
+    def mean_gmac(self, interval: int) -> float:
+        """GMAC of a frame on average, if every ``interval``-th is a keyframe."""
+        if self.between_gmac is None:
+            return self.steady_gmac
+        return (self.steady_gmac + (interval - 1) * self.between_gmac) / interval
 
 
-def count_cost(network: str | NetworkInfo, size: tuple[int, int] | None = None) -> Cost:
+def count_cost(network: str | NetworkInfo, size: tuple[int, int] | None = None, scale: float | None = None) -> Cost:
     """The cost of a network at a size (height, width), by default the one that its weights are made for.
 
-    Raises ConfigurationError for an unknown network or a size below its minimum.
+    ``scale`` is that of the frames between keyframes, by default that of the weights. Raises ConfigurationError for an
+    unknown network or a size below its minimum.
     """
     with torch.device("meta"):
         built = build_network(network).eval()
@@ -56,6 +73,14 @@ def count_cost(network: str | NetworkInfo, size: tuple[int, int] | None = None) 
     # All sub-networks of a network are alike: what one keeps has the shapes of what another keeps.
     for subnetwork in range(1, built.info.subnetworks):
         state = built.remember(state, StepPlan(subnetwork), image_size(image), kept)
+    if isinstance(built, ARSeg):
+        # A frame uses one of the two branches; that of the frames between keyframes has the fusion behind it.
+        idle = sum(parameter.numel() for name, parameter in built.named_parameters() if name.startswith("high."))
+        state = built.remember(state, StepPlan(0), image_size(image), kept)
+        plan = built.plan(state, keyframe=False, scale=scale)
+        motion = torch.empty((1, 2, -(-size[0] // 8), -(-size[1] // 8)), device="meta")
+        between, _ = _count_step(built, image, state, plan, motion)
+        return Cost(size, every, every - idle, warm_up, warm_up, between)
     plan = built.plan(state, 0)
     steady = _count_step(built, image, state, plan)[0] if plan.sources else warm_up
     return Cost(size, every, every - others, steady, warm_up)
@@ -68,9 +93,14 @@ def _subnetwork(parameter: str) -> int:
 
 @torch.no_grad()
 def _count_step(
-    network: SegmentationNetwork, image: Tensor, state: Any, plan: StepPlan
+    network: SegmentationNetwork, image: Tensor, state: Any, plan: StepPlan, *motion: Tensor
 ) -> tuple[float, tuple[Tensor, ...]]:
     """GMAC of a step and the tensors that it keeps."""
-    with FlopCounterMode(display=False) as counter:
-        _, *kept = network.compute(plan, image, *network.cached(state, plan))
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.grid_sampler_2d: _sampling_flops}) as counter:
+        _, *kept = network.compute(plan, image, *network.cached(state, plan), *motion)
     return counter.get_total_flops() / 2e9, tuple(kept)
+
+
+def _sampling_flops(feature: Sequence[int], grid: Sequence[int], *_: Any, **__: Any) -> int:
+    """Bilinear sampling: four multiply-accumulates for every number that comes out, B * C * H * W of them."""
+    return 2 * 4 * feature[0] * feature[1] * grid[1] * grid[2]

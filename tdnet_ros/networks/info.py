@@ -13,7 +13,8 @@ class NetworkInfo:
 
     ``mean`` and ``std`` are per channel in RGB order for pixels scaled to 0..1. ``stride`` is the distance of two
     scores in input pixels, ``input_size`` (height, width) the size that the weights were made for,
-    ``align_corners`` how scores are upsampled.
+    ``align_corners`` how scores are upsampled. ``low_resolution`` is the scale of the frames between keyframes that the
+    weights were trained for, 1 in a network without keyframes.
     """
 
     name: str
@@ -27,6 +28,7 @@ class NetworkInfo:
     subnetworks: int
     colour_order: str = "rgb"
     terms: str = ""
+    low_resolution: float = 1.0
 
     @property
     def stated_terms(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks.catalog import CATALOG, build_network, network_info
+from tdnet_ros.networks.checkpoint_pairs import read_pair, refuse_half
 from tdnet_ros.networks.checkpoints import Checkpoint, load_weights, read_checkpoint
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.layers import fold_batch_norm
@@ -23,7 +24,8 @@ from tdnet_ros.networks.recognition import describe_likeness, recognise, shapes_
 #: Instead of a model's name: the one that the weight file is of.
 AUTO = "auto"
 
-Weights = Path | str | Mapping[str, Any]
+#: One file or state dict; of AR-Seg's official ones the two of the high and of the alternating resolution.
+Weights = Path | str | Mapping[str, Any] | tuple[Path | str | Mapping[str, Any], Path | str | Mapping[str, Any]]
 
 
 def load_network(
@@ -35,11 +37,11 @@ def load_network(
 ) -> SegmentationNetwork:
     """A network of the catalog in eval mode, ready to step.
 
-    ``weights`` is a file (official or our safetensors) or a state dict; None leaves fresh random weights, for
-    benchmarks and tests. ``name`` None or ``auto`` takes the model that the weights are of. Label set, normalisation
-    and input size are those of the file's metadata, else the catalog's; ``labels`` goes before both, for a file
-    without metadata that was trained on other classes. Raises ConfigurationError for an unknown name and
-    CheckpointError for weights that are missing or do not fit.
+    ``weights`` is a file (official or our safetensors) or a state dict, of AR-Seg the pair of official ones; None
+    leaves fresh random weights, for benchmarks and tests. ``name`` None or ``auto`` takes the model that the weights
+    are of. Label set, normalisation and input size are those of the file's metadata, else the catalog's; ``labels``
+    goes before both, for a file without metadata that was trained on other classes. Raises ConfigurationError for an
+    unknown name and CheckpointError for weights that are missing or do not fit.
 
     On a CPU the layout of the image is that of all features: channels-last takes a tenth less time, contiguous is
     two to three times closer to exact arithmetic (oneDNN has a kernel for each).
@@ -52,7 +54,7 @@ def load_network(
         info = network_info(name)
         network = build_network(info if labels is None else replace(info, labels=labels))
     else:
-        checkpoint = read_checkpoint(weights)
+        checkpoint = read_pair(*weights) if isinstance(weights, tuple) else read_checkpoint(weights)
         network = build_loaded(checkpoint, info_of(checkpoint, name, labels))
     network.eval()
     # Fold in double precision: the norm's scale and the weights meet only once.
@@ -66,6 +68,7 @@ def load_network(
 
 def info_of(checkpoint: Checkpoint, name: str | None = None, labels: LabelSet | None = None) -> NetworkInfo:
     """What a caller has to know of the network with those weights; the arguments are those of ``load_network``."""
+    refuse_half(checkpoint)
     model = name if name is not None and name != AUTO else model_of(checkpoint)
     info = network_info(model)
     info = replace(info, input_size=_input_size(info, checkpoint.ours))

@@ -5,6 +5,7 @@
 ``labels``              name of a label set, or JSON ``{"name": ..., "names": [...], "colours": [[r, g, b], ...]}``
 ``mean``, ``std``       JSON lists of three numbers, RGB order, for pixels scaled to 0..1
 ``input_size``          JSON list [height, width] in px
+``low_resolution``      scale of the frames between keyframes, for networks that have keyframes
 ``colour_order``        ``rgb``; ``bgr`` for weights whose first convolution still takes BGR pixels
 ``source``              name of the file that it was converted from
 ``source_sha256``       that file's SHA-256
@@ -45,6 +46,8 @@ def to_metadata(info: NetworkInfo, **more: str) -> dict[str, str]:
     }
     if info.terms:
         metadata["terms"] = info.terms
+    if info.low_resolution != 1.0:
+        metadata["low_resolution"] = json.dumps(info.low_resolution)
     return metadata | {name: text for name, text in more.items() if text}
 
 
@@ -62,6 +65,7 @@ def apply_metadata(info: NetworkInfo, metadata: Mapping[str, str], origin: str) 
             input_size=_size(metadata, info),
             colour_order=_colour_order(metadata.get("colour_order", info.colour_order)),
             terms=metadata.get("terms", info.terms),
+            low_resolution=_scale(metadata, info),
         )
     except ConfigurationError as error:
         raise CheckpointError(f"metadata of weights '{origin}': {error}") from error
@@ -100,6 +104,15 @@ def _size(metadata: Mapping[str, str], info: NetworkInfo) -> tuple[int, int]:
     if min(size) < info.minimum_size:
         raise ConfigurationError(f"input_size is {size}, expected at least {info.minimum_size} px per side")
     return size[0], size[1]
+
+
+def _scale(metadata: Mapping[str, str], info: NetworkInfo) -> float:
+    if "low_resolution" not in metadata:
+        return info.low_resolution
+    scale = _json("low_resolution", metadata["low_resolution"])
+    if not isinstance(scale, int | float) or not 0 < scale <= 1:
+        raise ConfigurationError(f"low_resolution is {metadata['low_resolution']}, expected above 0 and at most 1")
+    return float(scale)
 
 
 def _colour_order(text: str) -> str:

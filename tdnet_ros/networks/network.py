@@ -21,10 +21,14 @@ class StepPlan(NamedTuple):
     """Which computation a step is: hashable, and the same for all steps that one captured or exported one can serve.
 
     ``sources`` names the sub-networks whose entries the step reads, oldest first; none while the window is not full.
+    ``fused``: the frame lies between keyframes, is encoded at ``scale`` of the picture's size, and its feature is fused
+    with the keyframe's; ``compute`` then takes the motion between the two as its last tensor.
     """
 
     subnetwork: int
     sources: tuple[int, ...] = ()
+    scale: float = 1.0
+    fused: bool = False
 
 
 class Advance(NamedTuple):
@@ -98,8 +102,15 @@ class SegmentationNetwork(nn.Module):
         return Advance(upsample(scores, size, self.info.align_corners), state)
 
     def decode_mask(self, scores: Tensor, size: tuple[int, int], confidence: bool = False) -> Decoded:
-        """Scores (B, classes, h, w) -> mask and confidence (B, H, W) uint8 of that size (H, W)."""
-        return decode_mask(scores, size, self.info.align_corners, confidence)
+        """Scores (B, classes, h, w) -> mask and confidence (B, H, W) uint8 of that size (H, W).
+
+        A class for what is unlabelled, which some weights have learnt, is never in a mask.
+        """
+        return self.decode(scores, size, self.info.align_corners, confidence)
+
+    def decode(self, scores: Tensor, size: tuple[int, int], align_corners: bool, confidence: bool) -> Decoded:
+        """As ``decode_mask``, of scores that are aligned so."""
+        return decode_mask(scores[:, : self.info.labels.shown], size, align_corners, confidence)
 
     def is_warm(self, state: Any, subnetwork: int = 0) -> bool:
         """Whether a step of this sub-network from this state has all it wants of the past."""

@@ -1,4 +1,4 @@
-"""The keys of the official TDNet classes (and of their training classes) and ours: one table of rules per family.
+"""The keys of official classes (TDNet's, those of its training, AR-Seg's) and ours: one table of rules per family.
 
 A new family of official files is one more entry of FAMILIES; its rules may be put together from the shared tables.
 """
@@ -98,7 +98,47 @@ PSPNET: tuple[Rule, ...] = (
     (r"head(\d*)\.conv5\.2\.(\w+)", "{path}head.conv.norm.{1}"),
     (r"head(\d*)\.conv5\.5\.(\w+)", "{path}head.classifier.{1}"),
 )
+#: One file of AR-Seg is one branch, ``branch.`` here: see ``checkpoint_pairs``. No path has a number there.
+CREFF: tuple[Rule, ...] = (
+    (r"fuse_attention()\.lr_query_conv\.(\w+)", "fusion.query.{1}"),
+    (r"fuse_attention()\.hr_key_conv\.(\w+)", "fusion.key.{1}"),
+    (r"fuse_attention()\.hr_value_conv\.(\w+)", "fusion.value.{1}"),
+    (r"final_conv()\.(\w+)", "classifier.{1}"),
+)
+DECODED_PYRAMID_BRANCH: tuple[Rule, ...] = (
+    *((old.replace(r"pretrained(\d*)", "feats()"), new.replace("{path}path.", "branch.")) for old, new in RESNET),
+    (r"psp()\.stages\.(\d)\.1\.weight", "branch.pyramid.pooled.{1}.weight"),
+    (r"psp()\.bottleneck\.(\w+)", "branch.pyramid.mix.{1}"),
+    (r"up()_(\d)\.conv\.0\.weight", "branch.lifts.{1-}.conv.weight"),
+    (r"up()_(\d)\.conv\.1\.(\w+)", "branch.lifts.{1-}.norm.{2}"),
+    (r"up()_(\d)\.conv\.2\.weight", "branch.lifts.{1-}.activation.weight"),
+)
+PYRAMID_BRANCH: tuple[Rule, ...] = (
+    *((old.replace(r"pretrained(\d*)\.", "()"), new.replace("{path}path.", "branch.")) for old, new in RESNET),
+    (r"layer0()\.0\.weight", "branch.backbone.stem.conv.weight"),
+    (r"layer0()\.1\.(\w+)", "branch.backbone.stem.norm.{1}"),
+    (r"ppm()\.features\.(\d)\.1\.weight", "branch.pyramid.pooled.{1}.conv.weight"),
+    (r"ppm()\.features\.(\d)\.2\.(\w+)", "branch.pyramid.pooled.{1}.norm.{2}"),
+    (r"cls()\.0\.weight", "branch.refine.conv.weight"),
+    (r"cls()\.1\.(\w+)", "branch.refine.norm.{1}"),
+    # The same tensors as final_conv, which an older file does not name.
+    (r"cls()\.4\.(\w+)", "classifier.{1}"),
+)
+BISENET_BRANCH: tuple[Rule, ...] = (
+    *((old.replace(r"(\d+)", "()"), new.replace("{path}path.", "branch.")) for old, new in BISENET),
+    (r"ffm()\.conv\.weight", "branch.fusion.gate.conv.weight"),
+    (r"ffm()\.bn\.(\w+)", "branch.fusion.gate.norm.{1}"),
+    (r"sp()\.conv([123])\.conv\.weight", "branch.spatial.conv{1}.conv.weight"),
+    (r"sp()\.conv([123])\.bn\.(\w+)", "branch.spatial.conv{1}.norm.{2}"),
+    (r"sp()\.conv_out\.conv\.weight", "branch.spatial.project.conv.weight"),
+    (r"sp()\.conv_out\.bn\.(\w+)", "branch.spatial.project.norm.{1}"),
+    # Files of AR-Seg name these tensors twice, files of BiSeNet itself once.
+    (r"(?:conv_out\.conv|feat_conv_out)()\.conv\.weight", "branch.refine.conv.weight"),
+    (r"(?:conv_out\.conv|feat_conv_out)()\.bn\.(\w+)", "branch.refine.norm.{1}"),
+    (r"conv_out()\.conv_out\.(\w+)", "classifier.{1}"),
+)
 #: Biases of convolutions in front of a batch norm, and the norm's mean that takes them up.
+LIFT_BIASES: tuple[Rule, ...] = ((r"up()_(\d)\.conv\.0\.bias", "branch.lifts.{1-}.norm.running_mean"),)
 PROPAGATION_BIASES: tuple[Rule, ...] = (
     (r"enc(\d+)\.w_qs\.0\.conv\.bias", "{path}encoder.query.0.norm.running_mean"),
     (r"enc(\d+)\.w_ks\.0\.conv\.bias", "{path}encoder.key.0.norm.running_mean"),
@@ -144,6 +184,18 @@ FAMILIES: dict[str, KeyFamily] = {
         telltale=r"(pretrained|psp|enc|atn|layer_norm|head)\d.*",
         rules=RESNET + PYRAMID + PROPAGATION + FCN_HEAD,
         biases=PROPAGATION_BIASES,
+    ),
+    "AR-Seg with PSPNet for CamVid": KeyFamily(
+        telltale=r"feats\..*",
+        rules=DECODED_PYRAMID_BRANCH + CREFF,
+        biases=LIFT_BIASES,
+        unused=r"classifier\.[02]\..*",
+    ),
+    "AR-Seg with PSPNet for Cityscapes": KeyFamily(
+        telltale=r"ppm\.features\..*", rules=PYRAMID_BRANCH + CREFF, unused=r"aux\..*"
+    ),
+    "AR-Seg with BiSeNet": KeyFamily(
+        telltale=r"(cp|sp|ffm)\..*", rules=BISENET_BRANCH + CREFF, unused=r"conv_out(16|32)\..*"
     ),
 }
 

@@ -18,10 +18,13 @@ _WIDTHS = (64, 128, 256, 512)
 
 
 class StageShape(NamedTuple):
-    """How a stage looks at its input: the first block's stride, the stage's dilation, and each block's own one."""
+    """How a stage looks at its input: the first block's stride, the stage's dilation, and each block's own one.
+
+    With a stage dilation of None every block uses its own one throughout.
+    """
 
     stride: int
-    dilation: int
+    dilation: int | None
     blocks: tuple[int, ...]
 
 
@@ -97,7 +100,8 @@ class ResNet(nn.Module):
         for width, shape in zip(_WIDTHS, shapes, strict=True):
             blocks: list[nn.Module] = []
             for index, dilation in enumerate(shape.blocks):
-                blocks.append(block(inputs, width, 1 if index else shape.stride, dilation, shape.dilation, leak))
+                common = dilation if shape.dilation is None else shape.dilation
+                blocks.append(block(inputs, width, 1 if index else shape.stride, dilation, common, leak))
                 inputs = width * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -116,17 +120,16 @@ class ResNet(nn.Module):
 
 
 class DilatedResNet(ResNet):
-    """Image (B, 3, H, W) -> features (B, 512 or with bottlenecks 2048, ceil(H/8), ceil(W/8))."""
+    """Image (B, 3, H, W) -> features (B, 512 or with bottlenecks 2048, ceil(H/8), ceil(W/8)).
 
-    def __init__(self, depth: int) -> None:
+    ``last`` are the shapes of the two dilated stages, by default those of TDNet and its teachers.
+    """
+
+    def __init__(self, depth: int, last: tuple[StageShape, StageShape] | None = None) -> None:
         counts = DEPTHS[depth]
-        shapes = (
-            StageShape(1, 1, (1,) * counts[0]),
-            StageShape(2, 1, (1,) * counts[1]),
-            StageShape(1, 2, (1,) + (2,) * (counts[2] - 1)),
-            StageShape(1, 4, (4, 8, 16)[: counts[3]]),
-        )
-        super().__init__(depth, shapes)
+        if last is None:
+            last = (StageShape(1, 2, (1,) + (2,) * (counts[2] - 1)), StageShape(1, 4, (4, 8, 16)[: counts[3]]))
+        super().__init__(depth, (StageShape(1, 1, (1,) * counts[0]), StageShape(2, 1, (1,) * counts[1]), *last))
         self.channels = self.widths[-1]
 
     def forward(self, image: Tensor) -> Tensor:
@@ -139,14 +142,14 @@ class StridedResNet18(ResNet):
     """Image (B, 3, H, W) -> the four stages' features: 64, 128, 256, 512 channels, each half the size of the former.
 
     The first one is H/4 (``first_stride`` 1: BiSeNet) or H/8 (2: FANet), all sizes rounded up. Activations leak as
-    in the official code.
+    in TDNet's official code; with ``leak`` 0 they are plain ones.
     """
 
     channels = _WIDTHS
 
-    def __init__(self, first_stride: int) -> None:
+    def __init__(self, first_stride: int, leak: float = 0.01) -> None:
         strides = (first_stride, 2, 2, 2)
-        super().__init__(18, [StageShape(stride, 1, (1, 1)) for stride in strides], leak=0.01)
+        super().__init__(18, [StageShape(stride, 1, (1, 1)) for stride in strides], leak)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.stages(image)

@@ -1,0 +1,105 @@
+"""Cross-resolution feature fusion (CReFF) of AR-Seg (CVPR 2023, arXiv 2303.07224), in the form of its released weights.
+
+With the warped feature G of the keyframe and the upsampled feature u of this frame, both (C, H, W), and depthwise 3x3
+convolutions Q, K, V: q = Q u, k = K G, v = V G,
+s_j(x) = <q(x), k(x + o_j)> for the 49 offsets o_j of a 7x7 window,
+y(x) = u(x) + sum_j softmax_j(s(x))_j v(x + o_j).
+There is one head, no division by sqrt(C) and no term for the offset. Neighbours outside the picture keep the score 0
+and the value 0, and stay in the softmax: near the border the attention is diluted.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tdnet_ros.networks.layers import upsample
+
+_REACH = 3
+_WINDOW = 2 * _REACH + 1
+#: Positions of a tile. Each looks at _TILE + 6 neighbours in place of 7, so twice the products are computed.
+_TILE = 8
+#: Floats of one strip of queries on a CPU: its scores, keys and values stay in the cache from one row to the next.
+_STRIP_FLOATS = 1 << 18
+
+
+class CReFF(nn.Module):
+    """This frame's low-resolution feature and the keyframe's warped one -> one of high resolution (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.key = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.value = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, low: Tensor, warped: Tensor) -> Tensor:
+        """``low`` (B, C, h, w), ``warped`` (B, C, H, W)."""
+        raised = upsample(low, (warped.shape[2], warped.shape[3]), align_corners=True)
+        attended = local_attention(self.query(raised), self.key(warped), self.value(warped))
+        return raised + attended
+
+
+def local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention over the 7x7 window around each position: query, key, value (B, C, H, W) -> (B, C, H, W).
+
+    Positions are laid out row by row in one line, with zeros between the rows that serve as the right border of one and
+    the left border of the next. Tiles of that line meet, for each of the window's rows, an overlapping piece of the
+    line of keys in one matrix product; of its results those within reach lie on a band, which is brought into columns.
+    """
+    batch, channels, height, width = query.shape
+    # Each row ends in at least three zeros, and in as many as fill its last tile.
+    length = -(-(width + _REACH) // _TILE) * _TILE
+    queries = _line(query, length, left=0, above=0, below=0)
+    keys, values = (_line(x, length, left=_REACH, above=_REACH, below=_REACH + 1) for x in (key, value))
+    tiles = height * length // _TILE
+    strip = tiles
+    if query.device.type == "cpu":
+        strip = max(1, _STRIP_FLOATS // (_TILE * channels))
+    parts = [
+        _attend(queries[index], keys[index], values[index], length, first, min(strip, tiles - first))
+        for index in range(batch)
+        for first in range(0, tiles, strip)
+    ]
+    line = torch.cat(parts) if len(parts) > 1 else parts[0]  # (B * tiles, _TILE, C)
+    return line.reshape(batch, height, length, channels)[:, :, :width].permute(0, 3, 1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, length: int, first: int, tiles: int) -> Tensor:
+    """So many tiles of queries from the first one on, in lines (positions, C) -> (tiles, _TILE, C)."""
+    start, span = first * _TILE, tiles * _TILE
+    asking = query[start : start + span].reshape(tiles, _TILE, query.shape[1])
+
+    def around(line: Tensor, row: int) -> Tensor:
+        """What the tiles reach in one row of their windows: (tiles, C, _TILE + 6)."""
+        begin = start + row * length
+        return line[begin : begin + span + _WINDOW - 1].unfold(0, _TILE + _WINDOW - 1, _TILE)
+
+    scores = torch.cat([_from_band(torch.bmm(asking, around(key, row))) for row in range(_WINDOW)], dim=2)
+    weights = torch.softmax(scores, dim=2)  # (tiles, _TILE, 49)
+    attended: Tensor | None = None
+    for row in range(_WINDOW):
+        band = _to_band(weights[:, :, row * _WINDOW : (row + 1) * _WINDOW])
+        reached = around(value, row).transpose(1, 2)
+        attended = torch.bmm(band, reached) if attended is None else torch.baddbmm(attended, band, reached)
+    assert attended is not None, "the window has rows"
+    return attended
+
+
+def _line(x: Tensor, length: int, left: int, above: int, below: int) -> Tensor:
+    """(B, C, H, W) -> (B, (above + H + below) * length, C), in each row ``left`` zeros, the row, and zeros."""
+    rows = x.permute(0, 2, 3, 1)
+    return F.pad(rows, (0, 0, left, length - left - x.shape[3], above, below)).flatten(1, 2)
+
+
+def _from_band(x: Tensor) -> Tensor:
+    """y[n, i, j] = x[n, i, i + j] for j < 7: (n, t, t + 6) -> (n, t, 7). Rows one longer are each shifted by one."""
+    tiles, rows, columns = x.shape
+    return F.pad(x.reshape(tiles, rows * columns), (0, rows)).view(tiles, rows, columns + 1)[..., :_WINDOW]
+
+
+def _to_band(x: Tensor) -> Tensor:
+    """The inverse of ``_from_band``, zeros beside the band: (n, t, 7) -> (n, t, t + 6)."""
+    tiles, rows, columns = x.shape
+    flat = F.pad(x, (0, rows)).reshape(tiles, rows * (rows + columns))
+    return flat[:, : rows * (rows + columns - 1)].reshape(tiles, rows, rows + columns - 1)

@@ -10,12 +10,10 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
-
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.video.bag_reader import BagReader, Topic
-from tdnet_ros.video.packets import PACKET_TYPES, PacketDecoder, VideoPacket, codec_of, read_packet, typestore
+from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder
+from tdnet_ros.video.packets import PACKET_TYPES, codec_of, read_packet, typestore
 from tdnet_ros.video.sources import (
     COMPRESSED_TYPE,
     IMAGE_TYPE,
@@ -140,10 +138,9 @@ class PacketBagSource(BagTopicSource):
         first = next(self._images(), None)
         if first is None:
             raise SourceError(f"topic '{self.topic}' of {self.bag.path} holds no packet that can be decoded")
-        height, width = first[1].shape[:2]
-        return width, height
+        return first.picture.width, first.picture.height
 
-    def _images(self) -> Iterator[tuple[VideoPacket, npt.NDArray[np.uint8]]]:
+    def _images(self) -> Iterator[DecodedPicture]:
         decoder, damaged = PacketDecoder(), 0
         for received_ns, cdr in self.bag.messages(self.topic):
             try:
@@ -153,16 +150,17 @@ class PacketBagSource(BagTopicSource):
                 continue
             yield from decoder.decode(packet)
         yield from decoder.flush()
-        self._without_image = damaged + decoder.damaged
+        self._without_image = damaged + decoder.damaged + decoder.waited
         if self._without_image:
             _log.warning("%s: %d packets gave no image", self.name, self._without_image)
 
     def __iter__(self) -> Iterator[SourceImage]:
         start_ns = 0
-        for index, (packet, image) in enumerate(self._images()):
+        for index, decoded in enumerate(self._images()):
+            packet = decoded.packet
             start_ns = start_ns or packet.received_ns
             time_ns = self._time_ns(index, packet.received_ns - start_ns)
-            yield SourceImage(index, time_ns, packet.stamp_ns or packet.received_ns, Pixels(image, "rgb8"))
+            yield SourceImage(index, time_ns, packet.stamp_ns or packet.received_ns, Pixels(decoded.rgb(), "rgb8"))
 
 
 def _is_video(bag: BagReader, topic: str) -> bool:

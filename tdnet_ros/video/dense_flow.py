@@ -38,14 +38,16 @@ class Correspondence(NamedTuple):
 class DenseFlow:
     """Dense inverse search optical flow (Kroeger et al., ECCV 2016) between small grey pictures of one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, height: int = _HEIGHT) -> None:
+        """``height``: that of the small pictures, px; a picture that is not as high stays as it is."""
+        self._height = height
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._motion = np.empty((0, 0, 2), np.float32)
         self._columns = self._rows = np.empty((0, 0), np.float32)
 
     def shrink(self, frame: Frame) -> Grey:
         """The small grey picture (h, w) of a frame."""
-        height = min(_HEIGHT, frame.height)
+        height = min(self._height, frame.height)
         width = max(1, round(frame.width * height / frame.height))
         small = np.asarray(cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         if frame.encoding == "mono8":

@@ -1,8 +1,9 @@
-"""One picture of a stream, as the core sees it: pixels, time and where they came from."""
+"""One picture of a stream, as the core sees it: pixels, time, where they came from and how they moved."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,51 @@ from tdnet_ros.errors import ImageError
 
 #: Channel layouts that the engine takes as they are; everything else is converted to one of them first.
 NATIVE_ENCODINGS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
+
+#: Side of a cell of a motion field, px: H.264's vectors come for blocks of this size and its multiples.
+CELL_PX = 8
+
+
+class Break(Enum):
+    """Why there is no motion from a frame to its reference; the values are words for messages."""
+
+    START = "first frame"
+    INTRA = "I-frame"
+    LOSS = "lost packet"
+    CUT = "cut"
+
+
+@dataclass(frozen=True)
+class MotionField:
+    """Where each pixel of a frame was in an earlier frame, its reference: the frame before, or the keyframe.
+
+    ``displacement_px`` (ceil(H/8), ceil(W/8), 2) float32 is (dx, dy) in px of the full picture, for cells of 8x8 px
+    from the upper left corner: what is seen at (x, y) was at (x + dx, y + dy) in the reference. ``valid``, bool of the
+    same grid, is False where the motion is a guess, filled in from around (intra blocks, poor matches), or leads out of
+    the reference. ``frames`` counts the frames from the reference to this one. With ``broken`` there is no path to the
+    reference: the displacement is zero and nothing is valid.
+    """
+
+    displacement_px: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+    frames: int = 1
+    broken: Break | None = None
+
+    @classmethod
+    def without_path(cls, height: int, width: int, reason: Break) -> MotionField:
+        """That of an H x W picture which has no path to its reference."""
+        rows, columns = grid_size(height, width)
+        return cls(np.zeros((rows, columns, 2), np.float32), np.zeros((rows, columns), np.bool_), 0, reason)
+
+    @property
+    def unusable_share(self) -> float:
+        """Share of the picture, 0 to 1, whose motion is not valid."""
+        return 1.0 - float(np.count_nonzero(self.valid)) / self.valid.size
+
+
+def grid_size(height: int, width: int) -> tuple[int, int]:
+    """(rows, columns) of the motion field of an H x W picture: ceil(H/8), ceil(W/8)."""
+    return -(-height // CELL_PX), -(-width // CELL_PX)
 
 
 @dataclass(frozen=True)
@@ -21,7 +67,8 @@ class Frame:
     the memory may belong to a message: nobody writes to it. ``stamp_ns`` is the capture time in nanoseconds, or
     None when the source has no clock. ``source`` tells streams apart (the ROS frame_id). ``encoding`` is one of
     NATIVE_ENCODINGS; ``received_encoding`` is what the sender called it before conversion. ``sender`` tells
-    publishers of the same source apart, as far as that is known.
+    publishers of the same source apart, as far as that is known. ``motion`` is what the bitstream says of the motion
+    since the frame that was handed on before, None where it says nothing and the motion has to be measured.
     """
 
     image: npt.NDArray[np.uint8]
@@ -30,6 +77,7 @@ class Frame:
     source: str = ""
     received_encoding: str = ""
     sender: str = ""
+    motion: MotionField | None = None
 
     def __post_init__(self) -> None:
         channels = NATIVE_ENCODINGS.get(self.encoding)

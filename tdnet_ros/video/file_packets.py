@@ -1,0 +1,41 @@
+"""The packets of a video file as a camera would send them: not re-encoded, parameter sets in band."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+from tdnet_ros.errors import SourceError
+from tdnet_ros.video.packet_decoder import VideoPacket
+
+#: FFmpeg's filters from the form that containers hold to Annex B, with parameter sets before each keyframe.
+_TO_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+
+
+def file_packets(path: Path) -> Iterator[VideoPacket]:
+    """Packets of the first video stream, in coding order; ``pts`` counts them.
+
+    Stamps are the images' times since the first packet's. Raises SourceError when the file is no video.
+    """
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise SourceError(f"{path} cannot be opened as a video: {error}") from error
+    with container:
+        if not container.streams.video:
+            raise SourceError(f"{path} has no video stream")
+        stream = container.streams.video[0]
+        codec = stream.codec_context.codec.canonical_name
+        change = BitStreamFilterContext(_TO_ANNEX_B[codec], stream) if codec in _TO_ANNEX_B else None
+        count, start_ns = 0, 0
+        for packet in container.demux(stream):
+            for changed in change.filter(packet) if change else [packet]:
+                if not changed.size:
+                    continue  # the end of the stream
+                time_ns = int((changed.pts or 0) * changed.time_base * 1_000_000_000)
+                start_ns = time_ns if count == 0 else start_ns
+                yield VideoPacket(time_ns - start_ns, time_ns - start_ns, path.name, codec, bytes(changed), count)
+                count += 1

@@ -1,0 +1,240 @@
+"""Packets of a video to pictures, with the motion that the bitstream tells, and without trust in what a loss leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from tdnet_ros.errors import DecodeError
+from tdnet_ros.video.block_vectors import NO_VECTORS, BlockVectors
+from tdnet_ros.video.frame import Break, MotionField
+from tdnet_ros.video.h264_stream import AccessUnit, HeaderWatch
+
+#: Packets that a decoder may hold back before their images come out: more than the standards' 16 reference frames.
+_LONGEST_DELAY = 32
+#: The one codec whose vectors FFmpeg's decoder hands out, of those that cameras send.
+_WITH_VECTORS = "h264"
+#: FFmpeg's own AV1 decoder works on hardware only.
+_DECODERS = {"av1": "libdav1d"}
+#: Bytes of parameter sets that are kept for the picture to come.
+_LONGEST_AHEAD = 1 << 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VideoPacket:
+    """One packet: when its image was taken and when it arrived, FFmpeg's name of its codec, and its bytes.
+
+    ``pts`` counts the sender's packets one by one, None where it doesn't. H.264 comes in Annex B form.
+    """
+
+    stamp_ns: int
+    received_ns: int
+    frame_id: str
+    codec: str
+    data: bytes
+    pts: int | None = None
+
+
+@dataclass(frozen=True)
+class DecodedPicture:
+    """A packet's picture.
+
+    ``motion`` leads to the picture that came out before this one; it is None where the stream has no vectors that can
+    be followed (PacketDecoder.fault says why) and the motion has to be measured, and broken after a loss in any stream.
+    ``intact`` is False from a loss to the next IDR picture: what the decoder shows then is partly invented.
+    """
+
+    packet: VideoPacket
+    picture: av.VideoFrame
+    motion: MotionField | None
+    intact: bool
+
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """The pixels, uint8 (H, W, 3); converted at each call, so that pictures nobody looks at cost nothing."""
+        return cast("npt.NDArray[np.uint8]", self.picture.to_ndarray(format="rgb24"))
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A packet in the decoder, and what its headers say."""
+
+    packet: VideoPacket
+    unit: AccessUnit | None
+
+
+class PacketDecoder:
+    """Decodes the packets of one stream in order, and every one of them, whichever pictures are used.
+
+    A loss is found by the sender's count or by the bitstream's frame_num, as the decoder goes on after one without a
+    word. H.264 begins at an IDR picture or a recovery point, not before. ``damaged`` counts packets that gave no image
+    though they should have, ``waited`` those before the first entry point, ``lost`` those that never came.
+    """
+
+    def __init__(self, vectors: bool = False) -> None:
+        """``vectors``: read motion from the bitstream; without it, ``motion`` of a picture is None or broken."""
+        self.damaged = self.waited = self.lost = 0
+        self._vectors = vectors
+        self._codec = ""
+        self._context: Any = None
+        self._waiting: deque[_Waiting] = deque()
+        self._count = 0
+        self._ahead = b""
+        self._begin()
+
+    @property
+    def fault(self) -> str:
+        """Why the stream's vectors cannot be followed ("3 reference frames"); '' as long as they can.
+
+        Of this and of the last group of pictures: the first pictures of a group look innocent.
+        """
+        if self._codec and self._codec != _WITH_VECTORS:
+            return f"{self._codec} carries no motion vectors"
+        return self._fault or self._fault_before
+
+    def decode(self, packet: VideoPacket) -> Iterator[DecodedPicture]:
+        """The pictures that came out, mostly this packet's; another codec starts a new stream."""
+        if packet.codec != self._codec:
+            yield from self.flush()
+            self._codec = packet.codec
+            self._context = cast(Any, av.CodecContext.create(_DECODERS.get(packet.codec, packet.codec), "r"))
+            self._context.thread_count = 1  # one packet in, one image out
+            if self._vectors:
+                self._context.options = {"flags2": "+export_mvs"}
+            self._begin()
+        data, unit = packet.data, None
+        if self._codec == _WITH_VECTORS:
+            data = self._ahead + data
+            try:
+                unit = self._headers.read(data)
+            except DecodeError:
+                self._miss()
+                return
+            # Some senders put parameter sets into a packet of their own: they belong to the next picture.
+            self._ahead = data if unit is None and len(data) < _LONGEST_AHEAD else b""
+            if unit is None or not self._enter(packet, unit):
+                return
+        gap = self._gap(packet, unit)
+        wrapped = av.Packet(data)
+        wrapped.pts = self._count
+        self._count += 1
+        self._waiting.append(_Waiting(packet, unit))
+        if gap is not None:
+            self._gaps.append((wrapped.pts, gap))
+        yield from self._pictures(wrapped)
+
+    def flush(self) -> Iterator[DecodedPicture]:
+        """What the decoder still holds back: B-frames make it wait."""
+        if self._context is not None:
+            yield from self._pictures(None)
+        self._waiting.clear()
+
+    def _begin(self) -> None:
+        """Forget what the pictures so far have told: what comes is another stream."""
+        self._headers = HeaderWatch()
+        self._ahead = b""
+        self._fault = self._fault_before = self._reported = ""
+        self._last_pts: int | None = None
+        self._entered = self._missed = False
+        self._last_index: int | None = None
+        self._gaps: deque[tuple[int, Break]] = deque(maxlen=_LONGEST_DELAY)
+        self._last_intra = False
+        self._intact = True
+        self._blocks: tuple[tuple[int, ...], BlockVectors] | None = None
+
+    def _miss(self) -> None:
+        self.damaged += 1
+        self._missed = True
+
+    def _enter(self, packet: VideoPacket, unit: AccessUnit) -> bool:
+        """Whether an H.264 packet can be decoded: its sender's first entry point has come."""
+        if self._step(packet) < 0 and not self._headers.has_b_slices:  # B-frames come out of order by nature
+            self._entered, self._last_pts = False, None
+        if not self._entered and not unit.is_entry:
+            self.waited += 1
+            return False
+        return True
+
+    def _gap(self, packet: VideoPacket, unit: AccessUnit | None) -> Break | None:
+        """Whether this packet continues the one before; notes what the headers say of the group of pictures."""
+        step, has_order = self._step(packet), unit is not None and self._headers.has_b_slices
+        missing = 0 if has_order else step - 1
+        lost = missing if missing > 0 or unit is None else unit.lost
+        gap = Break.LOSS if lost > 0 or self._missed else None
+        if not self._entered or (unit is None and step < -_LONGEST_DELAY):
+            gap, lost, self._entered = Break.START, 0, True
+        self.lost += max(lost, 0)
+        self._missed = False
+        self._last_pts = packet.pts
+        if unit is not None:
+            if unit.is_entry:
+                self._fault, self._fault_before = "", self._fault
+            self._fault = self._fault or unit.fault
+        if self._vectors and self.fault and self.fault != self._reported:
+            self._reported = self.fault
+            _log.warning("motion has to be measured: %s", self.fault)
+        return gap
+
+    def _step(self, packet: VideoPacket) -> int:
+        """By how much the sender has counted on; 1 where it doesn't count."""
+        if packet.pts is None or self._last_pts is None:
+            return 1
+        return packet.pts - self._last_pts
+
+    def _pictures(self, wrapped: Any) -> Iterator[DecodedPicture]:
+        try:
+            pictures = self._context.decode(wrapped)
+        except av.error.FFmpegError:
+            self._miss()
+            return
+        oldest = self._count - len(self._waiting)
+        for picture in pictures:
+            position = picture.pts - oldest
+            if 0 <= position < len(self._waiting):
+                yield self._picture(picture, self._waiting[position])
+        while len(self._waiting) > _LONGEST_DELAY:
+            self._waiting.popleft()
+
+    def _picture(self, picture: av.VideoFrame, waiting: _Waiting) -> DecodedPicture:
+        unit, index, gap = waiting.unit, cast(int, picture.pts), None
+        # The picture behind a gap may never come out: then the next one is the one behind it.
+        while self._gaps and self._gaps[0][0] <= index:
+            behind = self._gaps.popleft()[1]
+            gap = gap or behind
+        in_order = self._last_index is None or index == self._last_index + 1
+        if unit is not None and not in_order and not self.fault:
+            gap = gap or Break.LOSS  # one in between gave no picture, or they come out in another order
+        self._last_index = index
+        if picture.key_frame:
+            self._intact = True
+        elif gap is Break.LOSS:
+            self._intact = False
+        motion = self._motion(picture, unit, gap)
+        self._last_intra = unit is not None and unit.is_intra
+        return DecodedPicture(waiting.packet, picture, motion, self._intact)
+
+    def _motion(self, picture: av.VideoFrame, unit: AccessUnit | None, gap: Break | None) -> MotionField | None:
+        if gap is not None:
+            return MotionField.without_path(picture.height, picture.width, gap)
+        if not self._vectors or unit is None or self.fault:
+            return None
+        if unit.is_intra:
+            # Where all pictures are I-frames, not each can be a keyframe.
+            broken = MotionField.without_path(picture.height, picture.width, Break.INTRA)
+            return None if self._last_intra else broken
+        sizes = (picture.height, picture.width, *reversed(unit.coded_size))
+        if self._blocks is None or self._blocks[0] != sizes:
+            self._blocks = (sizes, BlockVectors(*sizes))
+        records = cast(Any, picture.side_data).get("MOTION_VECTORS")
+        try:
+            return self._blocks[1].field(NO_VECTORS if records is None else records.to_ndarray())
+        except DecodeError:
+            return MotionField.without_path(picture.height, picture.width, Break.LOSS)

@@ -11,8 +11,6 @@ from pathlib import Path
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.replay import ReplaySettings, replay
 from tdnet_ros.evaluation.replay_report import write_overlay, write_report
-from tdnet_ros.networks import AUTO
-from tdnet_ros.streaming import model_info
 from tdnet_ros.video.sources import open_source
 
 _CLIP_SECONDS, _CLIP_RATE_HZ, _CLIP_SEED = 10, 15, 3
@@ -37,6 +35,10 @@ def run_demo(settings: ReplaySettings, say: Callable[[str], None]) -> None:
 
     Raises TdnetRosError, with the last lines of the process concerned, when something fails on the way.
     """
+    # Here, because torch takes seconds to load and the player's command wants no more than require_ros.
+    from tdnet_ros.networks import AUTO
+    from tdnet_ros.streaming import model_info
+
     network = model_info(settings.model or AUTO, settings.weights or None)
     output = settings.output.resolve()
     output.mkdir(parents=True, exist_ok=True)

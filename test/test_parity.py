@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ def _golden(model: str) -> Golden:
     return read_golden(Path(__file__).parent / "golden" / f"{model}.npz")
 
 
+@lru_cache(maxsize=1)  # the largest take a quarter of a gigabyte
 def _official_weights(model: str) -> dict[str, Tensor]:
     """A state dict in the official key format."""
     golden = _golden(model)

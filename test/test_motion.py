@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from video_packets import decode_all, packets_of
 
+from benchmarks import motion as benchmark
 from benchmarks.analytic_clip import FOLLOWABLE, DriveClip, encode
 from tdnet_ros.errors import ConfigurationError, ImageError
 from tdnet_ros.video.frame import CELL_PX, Break, Frame, MotionField, grid_size
@@ -186,3 +189,16 @@ def test_settings_and_pictures_out_of_range_are_refused() -> None:
         FlowMotion(cut_share=1.5)
     with pytest.raises(ImageError, match="image size is 24x40, expected at least 32x32"):
         FlowMotion().step(Frame(np.zeros((40, 24, 3), np.uint8)))
+
+
+def test_the_benchmark_measures_every_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, threads = tmp_path / "motion.json", cv2.getNumThreads()
+    try:
+        assert benchmark.main(["--force", "--sizes", "160x96", "--rounds", "2", "--json", str(file)]) == 0
+    finally:
+        cv2.setNumThreads(threads)
+    (result,) = json.loads(file.read_text())["results"]
+    errors, ways = result["errors"], result["times"]["ways"]
+    assert errors["vectors, medium"]["near_mean_px"] < 0.5 < errors["zero"]["near_mean_px"]
+    assert len(ways) == 4 and all(row["p50"] > 0 for row in ways.values())
+    assert "endpoint error in px" in capsys.readouterr().out

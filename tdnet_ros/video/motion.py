@@ -28,6 +28,7 @@ class MotionChain:
 
     def __init__(self) -> None:
         self._total: npt.NDArray[np.float32] | None = None  # (h, w, 3): dx, dy in px, 1 where valid
+        self._cells = np.empty((0, 0, 2), np.float32)
         self._frames = 0
         self._broken: Break | None = None
 
@@ -45,7 +46,8 @@ class MotionChain:
         if self._broken is not None:
             return MotionField.without_path(rows * CELL_PX, columns * CELL_PX, self._broken)
         if self._total is None:
-            self._begin(rows, columns)
+            if self._cells.shape[:2] != (rows, columns):
+                self._allocate(rows, columns)
             total = self._buffers[0]
             total[..., :2] = step.displacement_px
             total[..., 2] = step.valid
@@ -67,9 +69,7 @@ class MotionChain:
         self._frames += step.frames
         return MotionField(displacement_px, total[..., 2] > 0, self._frames)
 
-    def _begin(self, rows: int, columns: int) -> None:
-        if getattr(self, "_cells", np.empty((0, 0))).shape[:2] == (rows, columns):
-            return
+    def _allocate(self, rows: int, columns: int) -> None:
         self._buffers = [np.empty((rows, columns, 3), np.float32) for _ in range(2)]
         self._cells = np.dstack(np.meshgrid(np.arange(columns), np.arange(rows))).astype(np.float32)
         self._lookup = np.empty_like(self._cells)

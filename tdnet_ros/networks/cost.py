@@ -11,7 +11,7 @@ keyframes, the warping of the keyframe's feature (four products per number) coun
 
 The official TD4-PSP18 counts 257.4 GMAC at 769x1537, of which 4.9 are the fully-connected layers of the attention at
 the frame's resolution: here they run on the cached values, at a sixteenth of the positions. AR-Seg's local attention
-counts twice what its definition needs, as tiles of positions meet all the neighbours that any of them needs.
+counts 10/7 of what its definition needs, as a tile of positions meets all the neighbours that any of them needs.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from tdnet_ros.networks.layers import upsample
 
 _REACH = 3
 _WINDOW = 2 * _REACH + 1
-#: Positions of a tile. Each looks at _TILE + 6 neighbours in place of 7, so twice the products are computed.
-_TILE = 8
+#: Positions of a tile. It meets _TILE + 6 neighbours in each row where a position needs 7: 10/7 of the products. On a
+#: CPU no larger tile is faster; 8x8 tiles of scaled-dot-product attention take 1.5 to 1.9 times as long.
+_TILE = 4
 #: Floats of one strip of queries on a CPU: its scores, keys and values stay in the cache from one row to the next.
 _STRIP_FLOATS = 1 << 18
 
@@ -51,7 +52,8 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     # Each row ends in at least three zeros, and in as many as fill its last tile.
     length = -(-(width + _REACH) // _TILE) * _TILE
     queries = _line(query, length, left=0, above=0, below=0)
-    keys, values = (_line(x, length, left=_REACH, above=_REACH, below=_REACH + 1) for x in (key, value))
+    beyond = -(-(_WINDOW - 1) // length)  # rows behind the last one that its last tile still reaches
+    keys, values = (_line(x, length, left=_REACH, above=_REACH, below=_REACH + beyond) for x in (key, value))
     tiles = height * length // _TILE
     strip = tiles
     if query.device.type == "cpu":

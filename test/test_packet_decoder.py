@@ -79,6 +79,15 @@ def test_a_packet_that_cannot_be_decoded_counts_as_lost() -> None:
     assert breaks(pictures) == {0: Break.START, 4: Break.LOSS, 6: Break.INTRA, 9: Break.LOSS, 12: Break.INTRA}
 
 
+def test_a_packet_that_was_cut_off_is_no_reference_to_trust() -> None:
+    packets = packets_of(encoded())
+    packets[3] = replace(packets[3], data=packets[3].data[: len(packets[3].data) // 2])
+    pictures, decoder = decode_all(packets)
+    assert decoder.damaged == 1
+    assert breaks(pictures) == {0: Break.START, 3: Break.LOSS, 6: Break.INTRA, 12: Break.INTRA}
+    assert [picture.intact for picture in pictures[:7]] == [True, True, True, False, False, False, True]
+
+
 def test_joining_between_keyframes_waits_for_an_idr_picture() -> None:
     """Even where parameter sets come with every packet, as cameras send them for those who join."""
     parameter_sets = encoded()[0][: encoded()[0].index(b"\x00\x00\x01\x65")]

@@ -12,6 +12,8 @@ P_SLICE, B_SLICE, I_SLICE, SP_SLICE, SI_SLICE = range(5)
 _RECOVERY_POINT = 6
 #: A slice header's fields before and with the reference list flag fit in this many bytes, by a wide margin.
 _HEADER_BYTES = 64
+#: So many parameter sets there can be (7.4.2.1, 7.4.2.2), and blocks of 16 px along a side, far beyond any level (A.3).
+_MOST_SEQUENCES, _MOST_PICTURES, _MOST_BLOCKS = 32, 256, 1024
 #: Profiles whose sequence parameters have chroma and scaling fields (7.3.2.1.1).
 _HIGH_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 
@@ -76,7 +78,7 @@ class _Bits:
         self._value = int.from_bytes(raw, "big")
 
     def take(self, count: int) -> int:
-        """u(count); raises DecodeError when so many bits are not there."""
+        """A field of so many bits; raises DecodeError when they are not there."""
         self._left -= count
         if self._left < 0:
             raise DecodeError("H.264 header ends within a field, expected more bytes: it is truncated")
@@ -86,7 +88,7 @@ class _Bits:
         return bool(self.take(1))
 
     def unsigned(self) -> int:
-        """ue(v), clause 9.1."""
+        """An unsigned Exp-Golomb code, clause 9.1."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -95,7 +97,7 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
     def signed(self) -> int:
-        """se(v), clause 9.1.1."""
+        """A signed Exp-Golomb code, clause 9.1.1."""
         code = self.unsigned()
         return (code + 1) // 2 if code & 1 else -(code // 2)
 
@@ -116,7 +118,7 @@ def read_sequence_parameters(unit: NalUnit) -> SequenceParameters:
     bits = _Bits(unit.payload[:512])
     profile = bits.take(8)
     bits.take(16)
-    number = bits.unsigned()
+    number = _below(bits.unsigned(), _MOST_SEQUENCES, "sequence parameter set's id")
     chroma, separate_planes = 1, False
     if profile in _HIGH_PROFILES:
         chroma = bits.unsigned()
@@ -138,7 +140,7 @@ def read_sequence_parameters(unit: NalUnit) -> SequenceParameters:
             bits.signed()
     reference_frames = bits.unsigned()
     bits.take(1)
-    width, map_height = 16 * (bits.unsigned() + 1), 16 * (bits.unsigned() + 1)
+    width, map_height = (16 * (_below(bits.unsigned(), _MOST_BLOCKS, "size in blocks") + 1) for _ in range(2))
     frames_only = bits.flag()
     if not frames_only:
         bits.take(1)
@@ -163,6 +165,13 @@ def read_sequence_parameters(unit: NalUnit) -> SequenceParameters:
     )
 
 
+def _below(value: int, limit: int, name: str) -> int:
+    """A value that memory is taken for; raises DecodeError when the standard has no such one."""
+    if value >= limit:
+        raise DecodeError(f"H.264 {name} is {value}, expected less than {limit}")
+    return value
+
+
 def _skip_scaling_lists(bits: _Bits, count: int) -> None:
     for index in range(count):
         if not bits.flag():
@@ -177,7 +186,8 @@ def _skip_scaling_lists(bits: _Bits, count: int) -> None:
 def read_picture_parameters(unit: NalUnit) -> PictureParameters:
     """Clause 7.3.2.2; raises DecodeError when it is cut off, or divides pictures into slice groups."""
     bits = _Bits(unit.payload[:_HEADER_BYTES])
-    number, sequence = bits.unsigned(), bits.unsigned()
+    number = _below(bits.unsigned(), _MOST_PICTURES, "picture parameter set's id")
+    sequence = bits.unsigned()
     bits.take(1)
     has_order_delta = bits.flag()
     groups = bits.unsigned() + 1

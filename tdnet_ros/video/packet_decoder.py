@@ -76,7 +76,8 @@ class PacketDecoder:
 
     A loss is found by the sender's count or by the bitstream's frame_num, as the decoder goes on after one without a
     word. H.264 begins at an IDR picture or a recovery point, not before. ``damaged`` counts packets that gave no image
-    though they should have, ``waited`` those before the first entry point, ``lost`` those that never came.
+    though they should have, or a part of one, ``waited`` those before the first entry point, ``lost`` those that never
+    came.
     """
 
     def __init__(self, vectors: bool = False) -> None:
@@ -213,7 +214,10 @@ class PacketDecoder:
         if unit is not None and not in_order and not self.fault:
             gap = gap or Break.LOSS  # one in between gave no picture, or they come out in another order
         self._last_index = index
-        if picture.key_frame:
+        if picture.is_corrupt:  # cut off, and filled up by the decoder: it does tell that much
+            self.damaged += 1
+            gap = gap or Break.LOSS
+        if picture.key_frame and not picture.is_corrupt:
             self._intact = True
         elif gap is Break.LOSS:
             self._intact = False

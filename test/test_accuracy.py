@@ -76,7 +76,16 @@ def settings_of(folder: Path) -> dict[str, Any]:
         "timing": {"size": [HEIGHT, WIDTH], "rounds": 2},
         "peers": {
             "source": "as measured elsewhere, not run here.",
-            "rows": [{"name": "Peer", "parameters_m": 0.49, "miou": [85.5, 65.7], "seen": [True, False], "tc": 0.897}],
+            "rows": [
+                {
+                    "name": "Peer",
+                    "parameters_m": 0.49,
+                    "miou": [85.5, 65.7],
+                    "seen": [True, False],
+                    "tc": 0.897,
+                    "ms": "116 / 140",
+                }
+            ],
         },
     }
 
@@ -142,7 +151,7 @@ def test_the_table_for_people(tables: tuple[dict[str, Any], str]) -> None:
     first = next(line for line in text.splitlines() if line.startswith("| one |"))
     assert f"{100 * one:.2f} [" in first
     assert "two (with its window)" in text and "not trained yet: `$NOWHERE/b.safetensors`" in text
-    assert "| *Peer* | (85.5) | 65.7 | (0.897) | – | – | – | 0.49 | – |" in text
+    assert "| *Peer* | (85.5) | 65.7 | (0.897) | – | – | – | 0.49 | – | 116 / 140 |" in text
     assert "as measured elsewhere, not run here." in text
     assert "the labels themselves" in text and "95 % over blocks of 3 frames" in text
     assert "| IoU %, sparse, 1 Hz | sky | building |" in text
@@ -174,6 +183,7 @@ def test_a_busy_machine_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch
     forced = accuracy_times.measure_times(settings, force=True)
     assert forced.forced and forced.foreign_share == 0.4 and torch.get_num_threads() == 1
     assert all(p5 <= p50 <= p95 for p50, p5, p95 in forced.ms.values())
+    assert all(0 < least <= p50 for least, p50 in forced.processor_ms.values())
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class PeerSettings:
     """A network as somebody else measured it: ``miou`` and ``flicker`` in %, ``tc`` and ``vc8`` from 0 to 1.
 
     ``miou`` is by clip, in their order; ``seen`` says of each clip whether the network was trained on it. Temporal
-    measures are those of the first clip. ``ms`` and ``trained_on`` are texts.
+    measures are those of the first clip. ``ms``, the processor's time, and ``trained_on`` are texts.
     """
 
     name: str

@@ -93,12 +93,12 @@ def _main_table(accuracy: Accuracy, times: Times | None) -> list[str]:
                 _percent(steady.flicker),
                 f"{row.facts.gmac:.2f}",
                 f"{row.facts.parameters / 1e6:.2f}",
-                _milliseconds(times, setting.name),
+                *_milliseconds(times, setting.name),
             ]
         )
     rows += [_peer(peer, len(clips)) for peer in accuracy.settings.peers.rows]
     heading = ["", *(f"mIoU %, {clip}" for clip in clips), "TC", "VC8", "flicker %", "GMAC", "M parameters"]
-    return _table([*heading, f"ms, {width}x{height}, 1 thread"], rows)
+    return _table([*heading, f"ms, {width}x{height}, 1 thread", "processor ms, least / p50"], rows)
 
 
 def _peer(peer: PeerSettings, clips: int) -> list[str]:
@@ -116,6 +116,7 @@ def _peer(peer: PeerSettings, clips: int) -> list[str]:
         cell(_NOTHING if math.isnan(peer.flicker) else f"{peer.flicker:.2f}", seen[0]),
         _NOTHING,
         _NOTHING if math.isnan(peer.parameters_m) else f"{peer.parameters_m:g}",
+        _NOTHING,
         peer.ms or _NOTHING,
     ]
 
@@ -201,11 +202,11 @@ def _measure(scores: StabilityScores, name: str) -> str:
     return _percent(value) if name == "flicker" else _share(value)
 
 
-def _milliseconds(times: Times | None, name: str) -> str:
+def _milliseconds(times: Times | None, name: str) -> tuple[str, str]:
     if times is None:
-        return "not measured"
-    p50, p5, p95 = times.ms[name]
-    return f"{p50:.1f} ({p5:.1f} to {p95:.1f})"
+        return "not measured", "not measured"
+    (p50, p5, p95), (least, used) = times.ms[name], times.processor_ms[name]
+    return f"{p50:.1f} ({p5:.1f} to {p95:.1f})", f"{least:.0f} / {used:.0f}"
 
 
 def _percent_with_interval(estimate: Estimate) -> str:

@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tdnet_ros.errors import MachineBusy
@@ -23,9 +25,13 @@ _WATCH_S = 1.0
 
 @dataclass(frozen=True)
 class Times:
-    """Steps on one thread: ``ms`` (p50, p5, p95) by row; shares of the machine (0 to 1) that others used."""
+    """Steps on one thread: ``ms`` (p50, p5, p95) and ``processor_ms`` (least, p50) by row, and how busy others were.
+
+    ``foreign_share_before`` and ``foreign_share`` meanwhile are shares of the machine, 0 to 1, that others used.
+    """
 
     ms: dict[str, tuple[float, float, float]]
+    processor_ms: dict[str, tuple[float, float]]
     foreign_share_before: float
     foreign_share: float
     load_average: tuple[float, float, float]
@@ -46,20 +52,22 @@ def measure_times(settings: AccuracySettings, force: bool = False) -> Times:
     with _one_thread():
         streams = [open_row(row, "cpu").stream(limits_of(row.runs)) for row in trained]
         started = ProcessorTime.now()
-        times = measure_in_turn(streams, *settings.timing.size, settings.timing.rounds)
+        passed, used = measure_in_turn(streams, *settings.timing.size, settings.timing.rounds)
         share = ProcessorTime.now().foreign_share_since(started)
     _refuse_if_busy(share, force)
-    quantiles = np.percentile(times, (50, 5, 95), axis=0)
+    names = [row.name for row in trained]
     return Times(
-        {
-            row.name: (float(p50), float(p5), float(p95))
-            for row, (p50, p5, p95) in zip(trained, quantiles.T, strict=True)
-        },
+        dict(zip(names, map(_floats, np.percentile(passed, (50, 5, 95), axis=0).T), strict=True)),
+        dict(zip(names, map(_floats, np.percentile(used, (0, 50), axis=0).T), strict=True)),
         share_before,
         share,
         load,
         max(share_before, share) > BUSY_LIMIT,
     )
+
+
+def _floats(values: npt.NDArray[np.float64]) -> Any:
+    return tuple(map(float, values))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import count
@@ -55,24 +56,26 @@ def measure_steps(segmenter: Segmenter, height: int, width: int, steps: int) -> 
 
 def measure_in_turn(
     streams: Sequence[SegmentationStream], height: int, width: int, rounds: int
-) -> npt.NDArray[np.float64]:
-    """Milliseconds of whole steps, (rounds, streams), on frames of noise at that size.
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Milliseconds of whole steps on frames of noise at that size, and of the processor's time in them.
 
-    Each round is one step of every stream, and begins with another one each time: what slows the machine down for a
-    while slows them all. Rounds before every window is full do not count.
+    Both (rounds, streams). Each round is one step of every stream, and begins with another one each time: what slows
+    the machine down for a while slows them all. Rounds before every window is full do not count. The processor's time
+    is that of all threads of this process.
     """
     for segmenter in {stream.segmenter for stream in streams}:
         segmenter.warm_up(height, width)
     frames = _noise(height, width)
     warm_up = 2 * max(stream.segmenter.network.info.subnetworks for stream in streams)
-    times = np.empty((warm_up + rounds, len(streams)))
-    for number in range(len(times)):
+    passed, used = np.empty((2, warm_up + rounds, len(streams)))
+    for number in range(len(passed)):
         frame = next(frames)
         for turn in range(len(streams)):
             index = (number + turn) % len(streams)
-            stages = vars(streams[index].step(frame).times).values()
-            times[number, index] = np.nansum(list(stages))
-    return times[warm_up:]
+            started_s = time.process_time()
+            passed[number, index] = streams[index].step(frame).times.total_ms
+            used[number, index] = 1e3 * (time.process_time() - started_s)
+    return passed[warm_up:], used[warm_up:]
 
 
 def _noise(height: int, width: int) -> Iterator[Frame]:

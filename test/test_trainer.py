@@ -139,6 +139,13 @@ def test_labels_stay_on_their_pixels_and_clips_change_as_one() -> None:
     assert not torch.equal(images[0, 0], images[0, 1])
 
 
+def test_short_drives_are_drawn_more_often_when_drives_are_balanced() -> None:
+    frames = [*(picture(number) for number in range(9)), replace(picture(9), sequence="short")]
+    store = FrameStore(frames, 11, HERE.device)
+    even, balanced = (DeviceClips(store, AugmentationSettings(), by).probabilities[-1] for by in (1.0, 0.0))
+    assert even == pytest.approx(0.1) and balanced == pytest.approx(0.5)
+
+
 def test_noise_is_of_each_frame_and_the_same_whichever_process_makes_it() -> None:
     store = FrameStore([picture(number) for number in range(4)], 11, HERE.device)
     still = AugmentationSettings(crop=(48, 64), motion_zoom=0, motion_shift_px=0, slow_share=0)

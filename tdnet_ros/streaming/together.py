@@ -79,7 +79,7 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     inferred = time.perf_counter()
     blended = [
         turn.stream.memory.blend(own, *looked_at)
-        for turn, own, looked_at in zip(turns, scores.split(1), seen, strict=True)
+        for turn, own, looked_at in zip(turns, torch.split(scores, 1), seen, strict=True)
     ]
     size = (turns[0].frame.height, turns[0].frame.width)
     decoded = network.decode_mask(_stacked([own for own, _ in blended]), size, confidence)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,19 +20,6 @@ from tdnet_ros.training.distillation import distillation
 def class_weights(frequency: Tensor, offset: float = 1.10) -> Tensor:
     """Weights 1 / ln(offset + frequency) per class (ENet, section 5.2): (C,) pixel shares -> (C,)."""
     return 1.0 / torch.log(offset + frequency)
-
-
-def correct_prior(state: Mapping[str, Tensor], weights: Tensor, strength: float) -> dict[str, Tensor]:
-    """A network's weights with its classifiers' biases lowered by ``strength`` x ln(class weight).
-
-    Training with class weights w makes the softmax estimate p(c) w_c instead of p(c); at strength 1 that is undone,
-    at 0 nothing is changed. ``weights``: (C,), as given to the loss.
-    """
-    shift = strength * torch.log(weights)
-    return {
-        key: value - shift.to(value.dtype) if key.endswith("head.classifier.bias") else value
-        for key, value in state.items()
-    }
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

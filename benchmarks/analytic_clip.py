@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tdnet_ros.video.encoding import encode_packets
+
 _ZOOM, _ROLL_RAD, _DRIFT_PX = 1.012, 0.002, (0.7, -0.3)
 _BOX_SPEED_PX, _NOISE = (2.6, 0.9), 1.5
-#: x264 as vectors want it: one reference, no B-frames.
-FOLLOWABLE = {"preset": "medium", "tune": "zerolatency", "bf": "0", "refs": "1"}
 
 
 @dataclass(frozen=True)
@@ -95,24 +93,11 @@ class DriveClip:
 
 
 def encode(
-    pictures: Iterable[npt.NDArray[np.uint8]], codec: str = "libx264", gop: int = 12, **options: str
+    pictures: Sequence[npt.NDArray[np.uint8]], codec: str = "libx264", gop: int = 12, **options: str
 ) -> Iterator[bytes]:
-    """The packets of RGB pictures, parameter sets in band; ``options`` are the encoder's, beside a bit rate."""
-    context = None
-    for index, picture in enumerate(pictures):
-        if context is None:
-            context = av.CodecContext.create(codec, "w")
-            context.height, context.width, context.pix_fmt = *picture.shape[:2], "yuv420p"
-            context.time_base, context.framerate, context.gop_size = Fraction(1, 30), Fraction(30), gop
-            context.thread_count = 1
-            # As many bits per pixel as 3 Mb/s give a 960x720 picture.
-            context.bit_rate = round(3e6 * picture.shape[0] * picture.shape[1] / (960 * 720))
-            context.options = options
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.pts = index
-        yield from map(bytes, context.encode(frame))
-    if context is not None:
-        yield from map(bytes, context.encode(None))
+    """The packets of RGB pictures at as many bits per pixel as 3 Mb/s give 960x720; ``options`` are the encoder's."""
+    bit_rate = round(3e6 * pictures[0].shape[0] * pictures[0].shape[1] / (960 * 720))
+    return encode_packets(pictures, codec, gop, bit_rate, options)
 
 
 def _rotation(angle_rad: float) -> npt.NDArray[np.float64]:

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.analytic_clip import FOLLOWABLE, DriveClip, encode
+from benchmarks.analytic_clip import DriveClip, encode
+from tdnet_ros.video.encoding import FOLLOWABLE
 from tdnet_ros.video.file_packets import file_packets
 from tdnet_ros.video.frame import CELL_PX, Frame, MotionField
 from tdnet_ros.video.motion import CodecMotion, MotionSource, ZeroMotion

@@ -12,8 +12,9 @@ import pytest
 from video_packets import decode_all, packets_of
 
 from benchmarks import motion as benchmark
-from benchmarks.analytic_clip import FOLLOWABLE, DriveClip, encode
+from benchmarks.analytic_clip import DriveClip, encode
 from tdnet_ros.errors import ConfigurationError, ImageError
+from tdnet_ros.video.encoding import FOLLOWABLE
 from tdnet_ros.video.frame import CELL_PX, Break, Frame, MotionField, grid_size
 from tdnet_ros.video.motion import CodecMotion, MotionChain, MotionSource, SkippedMotion, ZeroMotion
 from tdnet_ros.video.optical_flow import FlowMotion

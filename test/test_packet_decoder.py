@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from video_packets import decode_all, packets_of
 
-from benchmarks.analytic_clip import FOLLOWABLE, DriveClip, encode
+from benchmarks.analytic_clip import DriveClip, encode
 from tdnet_ros.errors import DecodeError, SourceError
+from tdnet_ros.video.encoding import FOLLOWABLE
 from tdnet_ros.video.file_packets import file_packets
 from tdnet_ros.video.frame import Break, Frame
 from tdnet_ros.video.h264_stream import HeaderWatch
@@ -25,7 +26,7 @@ CLIP, GOP, COUNT = DriveClip(96, 128, seed=1), 6, 15
 
 @cache
 def encoded(codec: str = "libx264", gop: int = GOP, count: int = COUNT, **options: str) -> list[bytes]:
-    pictures = (CLIP.picture(index) for index in range(count))
+    pictures = [CLIP.picture(index) for index in range(count)]
     return list(encode(pictures, codec, gop, **(options or (FOLLOWABLE if codec == "libx264" else {}))))
 
 

@@ -37,11 +37,28 @@ class StreetSettings:
 
 
 @dataclass(frozen=True)
+class CompressionSettings:
+    """Streams are encoded as H.264 and decoded again: see ``compress_frames``.
+
+    ``crf`` is the range of x264's quality, [best, worst] of 0 to 51, [] leaves frames as they are; ``gop`` is the
+    distance of keyframes.
+    """
+
+    crf: tuple[int, ...] = ()
+    gop: int = 12
+
+
+@dataclass(frozen=True)
 class DataSettings:
-    """Sources of frames; at least one of them has to give some. ``drive_balance``: see ClipSampler."""
+    """Sources of frames; at least one of them has to give some.
+
+    A drive of n frames is drawn in proportion to n ** ``drive_balance``: at 1 every frame is as likely as any other, at
+    0 every drive is.
+    """
 
     sequences: SequencesSettings = field(default_factory=SequencesSettings)
     street: StreetSettings = field(default_factory=StreetSettings)
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
     drive_balance: float = 0.5
 
 
@@ -151,6 +168,7 @@ _AT_LEAST_ONE = (
     "runs",
     "steps",
     "batch",
+    "gop",
     "log_every",
     "checkpoint_every",
     "validate_every",
@@ -190,6 +208,8 @@ def _check(key: str, value: Any, name: str) -> None:
         raise ConfigurationError(f"{name} is {value}, expected at least 1")
     if key == "crop" and min(value) < 32:
         raise ConfigurationError(f"{name} is {list(value)}, expected at least 32 px per side")
+    if key == "crf" and value and not (len(value) == 2 and 0 <= value[0] <= value[1] <= 51):
+        raise ConfigurationError(f"{name} is {list(value)}, expected [] or two numbers of 0..51 in rising order")
     if key == "scale" and not 0 < value[0] <= value[1]:
         raise ConfigurationError(f"{name} is {list(value)}, expected two numbers above 0 in rising order")
     if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < float("inf"):

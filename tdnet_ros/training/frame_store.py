@@ -12,6 +12,7 @@ from tdnet_ros.errors import ConfigurationError, SourceError
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.training.configuration import DataSettings, StreetSettings
 from tdnet_ros.training.datasets import LabelledFrame, read_labelled_frames
+from tdnet_ros.video.frame import Break, MotionField
 
 #: Names of rendered sequences start so, with seed and run behind.
 STREET = "street-"
@@ -20,6 +21,9 @@ STREET = "street-"
 class FrameStore:
     """Frames of one size: ``images`` (N, 3, H, W) and ``labels`` (N, H, W), both uint8 on the device.
 
+    ``motion`` (N, 2, ceil(H/8), ceil(W/8)) float32 is where each cell was in the frame before, (dx, dy) in px of the
+    picture, and ``motion_valid`` (N, ceil(H/8), ceil(W/8)) where that is known: nowhere in a frame without a path to
+    the one before (``has_motion`` (N,) is False). All three are None where no frame was decoded from a stream.
     Raises SourceError when there are none or their sizes differ, and for labels outside the set.
     """
 
@@ -32,6 +36,13 @@ class FrameStore:
         self.times_s = [frame.timestamp_s for frame in frames]
         self.images = torch.from_numpy(np.stack([f.image.transpose(2, 0, 1) for f in frames])).to(device)
         self.labels = torch.from_numpy(np.stack([f.labels for f in frames])).to(device)
+        self.motion = self.motion_valid = self.has_motion = None
+        if any(frame.motion is not None for frame in frames):
+            none = MotionField.without_path(frames[0].image.shape[0], frames[0].image.shape[1], Break.START)
+            fields = [frame.motion or none for frame in frames]
+            self.motion = torch.from_numpy(np.stack([f.displacement_px.transpose(2, 0, 1) for f in fields])).to(device)
+            self.motion_valid = torch.from_numpy(np.stack([f.valid for f in fields])).to(device)
+            self.has_motion = torch.tensor([f.broken is None for f in fields], device=device)
 
 
 def check_frame(frame: LabelledFrame, classes: int, shape: tuple[int, ...]) -> None:

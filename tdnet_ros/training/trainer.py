@@ -22,6 +22,7 @@ from tdnet_ros.networks import SegmentationNetwork, build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.paths import MobilePath
+from tdnet_ros.training.compression import compress_frames
 from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration, parse_configuration
 from tdnet_ros.training.datasets import class_shares
 from tdnet_ros.training.device_clips import DeviceClips
@@ -76,6 +77,8 @@ class Trainer:
         frames, self.selection = (resize_frames(part, configuration.input_size) for part in (self.frames, selection))
         for frame in self.selection:
             check_frame(frame, len(info.labels), self.selection[0].image.shape)
+        told = configuration.data.compression
+        frames = compress_frames(frames, told, configuration.augmentation.dense_gap_s, configuration.seed)
         store = FrameStore(frames, len(info.labels), processes.device)
         self.clips = DeviceClips(store, configuration.augmentation, configuration.data.drive_balance)
         shares = torch.tensor(class_shares(frames, len(info.labels)), dtype=torch.float32)

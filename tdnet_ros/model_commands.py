@@ -49,6 +49,7 @@ def models(parser: argparse.ArgumentParser) -> Run:
 def convert(parser: argparse.ArgumentParser) -> Run:
     """turn an official weight file into safetensors that say what they are"""
     parser.add_argument("weights", type=Path, help="td4-psp18.pkl and the like, a training's file, or safetensors")
+    parser.add_argument("low", type=Path, nargs="?", help="of AR-Seg the second file (AR), behind the first (HR)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, such as td4_psp18.safetensors")
     parser.add_argument("--model", default="", help="network, see 'tdnet-ros models'; default: told by the keys")
     parser.add_argument(
@@ -72,7 +73,7 @@ def convert(parser: argparse.ArgumentParser) -> Run:
         if arguments.input_size:
             changes["input_size"] = arguments.input_size
         done = convert_file(
-            arguments.weights,
+            (arguments.weights, arguments.low) if arguments.low else arguments.weights,
             arguments.output,
             arguments.model or AUTO,
             read_label_set(arguments.labels) if arguments.labels else None,
@@ -86,6 +87,8 @@ def convert(parser: argparse.ArgumentParser) -> Run:
         print(f"  model   {info.name}")
         print(f"  labels  {info.labels.name}: {', '.join(info.labels.names)}")
         print(f"  input   {info.input_size[1]}x{info.input_size[0]}, RGB, mean {info.mean}, std {info.std}")
+        if info.low_resolution != 1:
+            print(f"  scale   {info.low_resolution} between keyframes")
         print(f"  source  {done.metadata['source']}, sha256 {done.metadata['source_sha256']}")
         if "terms" in done.metadata:
             print(f"  terms   {done.metadata['terms']}")

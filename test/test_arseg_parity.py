@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from arseg_goldens import DISTANCES, MODELS, golden_of, pair_of, seeded_motion
 from seeded_weights import sample_points, seeded_picture
 from torch import Tensor
 
+from tdnet_ros.cli import main
 from tdnet_ros.errors import CheckpointError
 from tdnet_ros.networks import load_network
 from tdnet_ros.networks.arseg import ARSeg
@@ -91,6 +93,12 @@ def test_a_pair_of_files_says_its_scale_and_loads_as_the_dicts_do(tmp_path: Path
     assert network_of(model).info.low_resolution == 0.5
     expected = network_of(model).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+    output = tmp_path / "one.safetensors"
+    assert main(["convert", *map(str, files), "-o", str(output), "--half"]) == 0
+    one = load_network(None, output)
+    assert replace(one.info, terms="") == network.info and "CamVid or on Cityscapes" in one.info.terms
+    rounded = one.state_dict()
+    assert all(torch.allclose(rounded[key], value, rtol=1e-3, atol=1e-3) for key, value in expected.items())
 
 
 def test_files_that_are_no_pair_are_refused() -> None:

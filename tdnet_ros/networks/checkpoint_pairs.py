@@ -20,10 +20,17 @@ _BRANCH, _FUSION, _CLASSIFIER = "branch.", "fusion.", "classifier."
 def read_pair(high: Path | str | Mapping[str, Any], low: Path | str | Mapping[str, Any]) -> Checkpoint:
     """The weights of one network from the official files of the high (HR) and of the alternating resolution (AR).
 
+    See ``join_pair``; raises CheckpointError also for files that are missing or are no weight files.
+    """
+    return join_pair(read_checkpoint(high), read_checkpoint(low))
+
+
+def join_pair(first: Checkpoint, second: Checkpoint) -> Checkpoint:
+    """The weights of one network from those of the official HR and AR file.
+
     An official AR file's name, ``PSPNet_resnet18_<scale>_<epoch>_.pth``, says the low-resolution branch's scale. Raises
     CheckpointError for files that are no such pair: both share one classifier, bit by bit.
     """
-    first, second = (read_checkpoint(source) for source in (high, low))
     for role, file in (("high-resolution", first), ("alternating-resolution", second)):
         if not is_half(file):
             raise CheckpointError(f"weights '{file.origin}' are no official file of AR-Seg, expected the {role} one")

@@ -13,6 +13,7 @@ from tdnet_ros import __version__
 from tdnet_ros.errors import CheckpointError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks.catalog import network_info
+from tdnet_ros.networks.checkpoint_pairs import join_pair
 from tdnet_ros.networks.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.loading import AUTO, build_loaded, info_of
@@ -23,6 +24,13 @@ from tdnet_ros.networks.official_keys import family_of
 _OFFICIAL_TERMS = (
     "not stated in the file; the weights that TDNet's authors published were trained on Cityscapes, which is for "
     "non-commercial research"
+)
+
+
+#: The same for a pair of AR-Seg.
+_PAIR_TERMS = (
+    "not stated in the files; the weights that AR-Seg's authors published were trained on CamVid or on Cityscapes, the "
+    "latter of which is for non-commercial research"
 )
 
 
@@ -37,7 +45,7 @@ class Conversion:
 
 
 def convert(
-    source: Path,
+    source: Path | tuple[Path, Path],
     output: Path,
     model: str = AUTO,
     labels: LabelSet | None = None,
@@ -48,6 +56,7 @@ def convert(
 ) -> Conversion:
     """Read weights, check that they fit and write them with metadata; loading the result gives the same network.
 
+    ``source`` is a file, or the pair of official files (HR, AR) of AR-Seg, of which one file is made.
     ``changes`` are fields of NetworkInfo (``mean``, ``std``, ``input_size``, ``colour_order``) that are other than
     the source's metadata or the catalog say. ``half`` writes half precision. Raises CheckpointError for weights that
     are missing, do not fit or have no place in half precision, and for an output that exists or cannot be written.
@@ -56,21 +65,24 @@ def convert(
         raise CheckpointError(f"output is '{output}', expected a name that ends in .safetensors")
     if output.exists() and not overwrite:
         raise CheckpointError(f"output is '{output}', which exists: overwriting has to be asked for (--force)")
-    checkpoint = read_checkpoint(source)
+    paths = (source,) if isinstance(source, Path) else source
+    files = [read_checkpoint(path) for path in paths]
+    checkpoint = join_pair(*files) if len(files) == 2 else files[0]
     info = replace(info_of(checkpoint, model, labels), **(changes or {}))
     network = build_loaded(checkpoint, info)
-    official = family_of(checkpoint.weights) is not None
+    unstated = _PAIR_TERMS if len(files) == 2 else _OFFICIAL_TERMS if family_of(checkpoint.weights) is not None else ""
     metadata = to_metadata(
         network.info,
-        terms=terms or checkpoint.metadata.get("terms", _OFFICIAL_TERMS if official else ""),
-        source=source.name,
-        source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        terms=terms or checkpoint.metadata.get("terms", unstated),
+        source=", ".join(path.name for path in paths),
+        source_sha256=", ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths),
         version=__version__,
     )
     # What would not be read is not written.
     terms = apply_metadata(network_info(info.name), metadata, str(output)).terms
     save_checkpoint(output, network.state_dict(), metadata, torch.float16 if half else torch.float32)
-    return Conversion(replace(network.info, terms=terms), metadata, output, _left_out(checkpoint))
+    left_out = tuple(key for file in files for key in _left_out(file))
+    return Conversion(replace(network.info, terms=terms), metadata, output, left_out)
 
 
 def _left_out(checkpoint: Checkpoint) -> tuple[str, ...]:

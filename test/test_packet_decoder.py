@@ -160,6 +160,23 @@ def test_other_codecs_are_decoded_but_carry_no_vectors(codec: str, encoder: str)
     assert list(breaks(lossy).values()) == [Break.START, Break.LOSS] and decoder.lost == 1
 
 
+def test_b_frames_that_are_counted_in_the_order_of_display_are_not_losses() -> None:
+    """Of a codec whose headers are not read, too: once a number has come late, numbers tell nothing any more."""
+    options = {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none"}
+    packets = packets_of(encoded("libx265", gop=20, count=10, **options), "hevc")
+    numbers = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    packets = [replace(packet, pts=number) for packet, number in zip(packets, numbers, strict=True)]
+    assert breaks(decode_all(packets)[0]) == {0: Break.START, 1: Break.LOSS}
+
+
+def test_another_size_within_a_stream_is_followed() -> None:
+    larger = list(encode([DriveClip(128, 160, seed=1).picture(index) for index in range(3)], **FOLLOWABLE))
+    pictures, decoder = decode_all(packets_of([*encoded()[:3], *larger]))
+    assert breaks(pictures) == {0: Break.START, 3: Break.INTRA}
+    assert [picture.motion.valid.shape for picture in pictures] == [(12, 16)] * 3 + [(16, 20)] * 3
+    assert (decoder.fault, decoder.lost, decoder.damaged) == ("", 0, 0)
+
+
 def test_where_all_pictures_are_keyframes_motion_is_measured() -> None:
     pictures, _ = decode_all(packets_of(encoded(gop=1, count=4)))
     assert [picture.motion is None for picture in pictures] == [False, True, True, True]

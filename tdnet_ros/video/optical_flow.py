@@ -41,14 +41,12 @@ class FlowMotion(MotionSource):
         current, previous = self._flow.shrink(frame), self._previous
         self._previous = current
         if previous is None:
+            self._find_cells(size, current.shape)
             return MotionField.without_path(*size, Break.START)
         motion, trust = self._flow.between(previous, current)
-        height, width = current.shape
-        centres = self._centres * np.array((width / size[1], height / size[0]), np.float32) - np.float32(0.5)
-        displacement_px = cv2.remap(motion, centres, _ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        displacement_px *= np.array((size[1] / width, size[0] / height), np.float32)
-        trusted = cv2.remap(trust, centres, _ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return MotionField(np.asarray(displacement_px, np.float32), trusted >= _TRUST)
+        displacement_px = cv2.remap(motion, self._cells, _ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        trusted = cv2.remap(trust, self._cells, _ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return MotionField(np.asarray(displacement_px * self._enlargement, np.float32), trusted >= _TRUST)
 
     def forget(self) -> None:
         self._previous = None
@@ -57,8 +55,12 @@ class FlowMotion(MotionSource):
         if min(height, width) < 2 * _SMALLEST_SIDE:
             raise ImageError(f"image size is {width}x{height}, expected at least 32x32 to measure motion")
         self._flow = DenseFlow(min(height // 2, _HEIGHT))
-        rows, columns = grid_size(height, width)
-        # Of the cells, in the frame's px from its upper left corner.
-        centres = np.dstack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5))
-        self._centres = (CELL_PX * centres).astype(np.float32)
         self._size, self._previous = (height, width), None
+
+    def _find_cells(self, size: tuple[int, int], small: tuple[int, ...]) -> None:
+        """Where the centres of a frame's cells lie in the small picture, in its px, and how much smaller that is."""
+        rows, columns = grid_size(*size)
+        self._enlargement = np.array((size[1] / small[1], size[0] / small[0]), np.float32)
+        centres = CELL_PX * np.dstack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5))
+        # Whole numbers are centres of px, so the corner of the picture is at -0.5.
+        self._cells = (centres / self._enlargement - 0.5).astype(np.float32)

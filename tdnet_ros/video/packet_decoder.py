@@ -144,7 +144,7 @@ class PacketDecoder:
         self._ahead = b""
         self._fault = self._fault_before = self._reported = ""
         self._last_pts: int | None = None
-        self._entered = self._missed = False
+        self._entered = self._missed = self._reordered = False
         self._last_index: int | None = None
         self._gaps: deque[tuple[int, Break]] = deque(maxlen=_LONGEST_DELAY)
         self._last_intra = False
@@ -166,8 +166,10 @@ class PacketDecoder:
 
     def _gap(self, packet: VideoPacket, unit: AccessUnit | None) -> Break | None:
         """Whether this packet continues the one before; notes what the headers say of the group of pictures."""
-        step, has_order = self._step(packet), unit is not None and self._headers.has_b_slices
-        missing = 0 if has_order else step - 1
+        step = self._step(packet)
+        # B-frames come in another order than their senders count them in.
+        self._reordered |= self._headers.has_b_slices or (unit is None and -_LONGEST_DELAY <= step < 0)
+        missing = 0 if self._reordered else step - 1
         lost = missing if missing > 0 or unit is None else unit.lost
         gap = Break.LOSS if lost > 0 or self._missed else None
         if not self._entered or (unit is None and step < -_LONGEST_DELAY):

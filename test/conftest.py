@@ -7,7 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running_process import (
@@ -32,6 +34,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--forbid-unlisted-skips"):
         config.pluginmanager.register(SkipWatch(read_allowed_skips(ALLOWED_SKIPS)), "skip-watch")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `pytest -n 2`: each file stays in one process, and all files with ROS graphs stay in the same one.
+
+    So graphs run one after the other, as without -n: side by side they would share discovery and shared memory.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "graphs" if has_graph(config.rootpath / file) else file
+
+    return ByFile(config, log)
+
+
+@cache
+def has_graph(path: Path) -> bool:
+    """Whether tests of that file start processes in a ROS graph."""
+    text = path.read_text(encoding="utf-8")
+    return "ros_domain" in text or "start_process" in text
 
 
 def read_allowed_skips(path: Path) -> list[re.Pattern[str]]:

@@ -35,12 +35,7 @@ def run(tmp_path: Path, name: str, *arguments: str, accept: tuple[int, ...] = (0
     return content, done.stdout
 
 
-@pytest.fixture
-def ros() -> None:
-    pytest.importorskip("rclpy", reason="rclpy is not installed")
-
-
-def test_face_accounts_for_every_frame(tmp_path: Path, ros: None) -> None:
+def test_face_accounts_for_every_frame(tmp_path: Path, ros_domain: dict[str, str]) -> None:
     # Whether the limits hold is up to the machine: 1 says that they don't.
     brief = ("--runs", "1", "--seconds", "1", "--block", "0.5", "--width", "320", "--height", "180")
     content, output = run(tmp_path, "face", *brief, accept=(0, 1))
@@ -60,7 +55,7 @@ def test_face_accounts_for_every_frame(tmp_path: Path, ros: None) -> None:
     assert f"{account['masks']} of 30 frames came through" in output
 
 
-def test_transport_counts_what_arrives(tmp_path: Path, ros: None) -> None:
+def test_transport_counts_what_arrives(tmp_path: Path, ros_domain: dict[str, str]) -> None:
     content, _ = run(tmp_path, "transport", "--runs", "1", "--seconds", "0.5")
     by_way = {result["way"]: result for result in content["runs"]}
     assert set(by_way) == {"defaults", "profile"}
@@ -69,7 +64,7 @@ def test_transport_counts_what_arrives(tmp_path: Path, ros: None) -> None:
     assert by_way["profile"]["arrived"] > 0
 
 
-def test_conversion_compares_with_rclpy(tmp_path: Path, ros: None) -> None:
+def test_conversion_compares_with_rclpy(tmp_path: Path, ros_domain: dict[str, str]) -> None:
     content, _ = run(tmp_path, "conversion", "--rounds", "3", "--width", "64", "--height", "48")
     inward, outward = content["conversions"].values()
     assert len(inward["ways"]) >= 3 and len(outward["ways"]) == 4

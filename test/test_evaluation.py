@@ -165,7 +165,9 @@ def test_a_browser_shows_the_page_without_errors(offline: tuple[Evaluation, Path
     assert "Headline" in ran.stdout
 
 
-def test_in_the_graph_the_same_recording_is_judged_by_what_arrived(street: Path, tmp_path: Path) -> None:
+def test_in_the_graph_the_same_recording_is_judged_by_what_arrived(
+    street: Path, tmp_path: Path, ros_domain: dict[str, str]
+) -> None:
     bag = tmp_path / "bag"
     made = ["make-bag", str(street / "images"), "--labels", str(street / "labels"), "--rate-hz", "5", "-o", str(bag)]
     assert main(made) == 0

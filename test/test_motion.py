@@ -188,6 +188,8 @@ def test_another_size_starts_afresh() -> None:
 def test_settings_and_pictures_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"cut_share is 1\.5, expected more than 0 and at most 1"):
         FlowMotion(cut_share=1.5)
+    with pytest.raises(ImageError, match=r"motion has \(2, 3\) cells, expected \(3, 2\) for an image of 16x24"):
+        Frame(np.zeros((24, 16, 3), np.uint8), motion=MotionField.without_path(16, 24, Break.START))
     with pytest.raises(ImageError, match="image size is 24x40, expected at least 32x32"):
         FlowMotion().step(Frame(np.zeros((40, 24, 3), np.uint8)))
 

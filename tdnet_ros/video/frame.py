@@ -89,6 +89,11 @@ class Frame:
             raise ImageError(f"{self.encoding} image is {self.image.dtype} {shape}, expected uint8 {expected}")
         if 0 in shape:
             raise ImageError(f"image size is {shape[1]}x{shape[0]}, expected at least 1x1")
+        cells = grid_size(shape[0], shape[1])
+        if self.motion is not None and self.motion.valid.shape != cells:
+            raise ImageError(
+                f"motion has {self.motion.valid.shape} cells, expected {cells} for an image of {shape[1]}x{shape[0]}"
+            )
 
     @property
     def height(self) -> int:

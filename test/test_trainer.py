@@ -233,4 +233,5 @@ def test_frozen_blocks_stay_as_they_start_and_go_on_exactly(tmp_path: Path, monk
 def test_shipped_configurations_are_valid(path: Path) -> None:
     configuration = read_configuration(path)
     held_out = configuration.data.street.selection_seeds or configuration.data.sequences.selection == "0006R0"
-    assert configuration.model in CATALOG and held_out
+    # The recipe of the weights that ship trains on everything, and picks nothing.
+    assert configuration.model in CATALOG and (held_out or path.stem == "train_td2_mnv2_cpu")

@@ -210,7 +210,7 @@ CATALOG: dict[str, Variant] = {
         window_stride=2,
         norm="channel",
         head="detail",
-        head_channels=64,
+        head_channels=96,
         labels=CAMVID,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
@@ -223,7 +223,7 @@ CATALOG: dict[str, Variant] = {
         path="mobile",
         path_channels=128,
         head="detail",
-        head_channels=64,
+        head_channels=96,
         labels=CAMVID,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
@@ -283,7 +283,7 @@ def _head(variant: Variant, channels: int, classes: int) -> nn.Module:
     if variant.head == "leaky":
         leaky = nn.LeakyReLU(0.01, inplace=True)
         return FCNHead(channels, variant.head_channels, classes, leaky, dropout=0.0, bias=False)
-    return DetailHead(channels, MobileNetV2.channels[:2], classes)
+    return DetailHead(channels, variant.head_channels, MobileNetV2.channels[:2], classes)
 
 
 def _norm(kind: str, channels: int, input_size: tuple[int, int]) -> nn.Module:

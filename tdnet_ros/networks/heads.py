@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdnet_ros.networks.layers import ConvNorm, SeparableConv, upsample
+from tdnet_ros.networks.layers import ConvNorm, SeparableConv, lift, upsample
 
 
 class PooledShare(ConvNorm):
@@ -62,21 +62,33 @@ class PyramidPooling(nn.Module):
         return x[:, self.group * width : (self.group + 1) * width]
 
 
-class GatedContext(nn.Module):
-    """Reduced feature times a global gate (LR-ASPP, MobileNetV3, ICCV 2019, section 6.4).
+class PooledContext(nn.Module):
+    """Reduced feature beside averages of it over ever larger surroundings, mixed: (B, C, h, w) -> (B, outputs, h, w).
 
-    (B, C, h, w) -> (B, outputs, h, w).
+    Pooled as in DDRNet (arXiv 2101.06085, section 3.3), by strides rather than into a fixed number of bins, so that the
+    surroundings are the same number of pixels at any size of the image.
     """
+
+    #: (size, stride) of the averages, beside that of the whole map.
+    WINDOWS = ((5, 2), (9, 4))
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
+        share = outputs // 4
         self.reduce = ConvNorm(channels, outputs, activation=nn.ReLU(inplace=True))
-        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, outputs, 1), nn.Sigmoid())
-        self.channels = outputs
+        # Without norms: a batch has too few averages of whole maps for statistics.
+        self.pooled = nn.ModuleList(nn.Conv2d(outputs, share, 1) for _ in (*self.WINDOWS, None))
+        self.mix = ConvNorm(outputs + len(self.pooled) * share, outputs, activation=nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.reduce(x) * self.gate(x)
-        return y
+        x = self.reduce(x)
+        averages = [F.avg_pool2d(x, size, stride, size // 2, count_include_pad=False) for size, stride in self.WINDOWS]
+        averages.append(x.mean((2, 3), keepdim=True))
+        parts = [x]
+        for average, convolution in zip(averages, self.pooled, strict=True):
+            parts.append(lift(F.relu(convolution(average)), x))
+        mixed: Tensor = self.mix(torch.cat(parts, dim=1))
+        return mixed
 
 
 class FCNHead(nn.Module):
@@ -110,23 +122,19 @@ class DetailHead(nn.Module):
     Feature (B, C, H/16, W/16), details (B, C4, H/4, W/4) and (B, C8, H/8, W/8) -> scores (B, classes, H/4, W/4).
     """
 
-    def __init__(self, channels: int, detail_channels: Sequence[int], classes: int) -> None:
+    def __init__(self, channels: int, hidden: int, detail_channels: Sequence[int], classes: int) -> None:
         super().__init__()
         quarter, eighth = detail_channels
         self.lateral8 = ConvNorm(eighth, channels)
-        self.refine8 = SeparableConv(channels, channels // 2)
-        self.lateral4 = ConvNorm(quarter, channels // 2)
-        self.refine4 = SeparableConv(channels // 2, channels // 2)
+        self.refine8 = ConvNorm(channels, hidden, 3, activation=nn.ReLU(inplace=True))
+        self.lateral4 = ConvNorm(quarter, hidden)
+        self.refine4 = SeparableConv(hidden, hidden)
         self.dropout = nn.Dropout2d(0.1)
-        self.classifier = nn.Conv2d(channels // 2, classes, 1)
+        self.classifier = nn.Conv2d(hidden, classes, 1)
 
     def forward(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
         quarter, eighth = details
-        x = self.refine8(_lift(feature, eighth) + self.lateral8(eighth))
-        x = self.refine4(_lift(x, quarter) + self.lateral4(quarter))
+        x = self.refine8(lift(feature, eighth) + self.lateral8(eighth))
+        x = self.refine4(lift(x, quarter) + self.lateral4(quarter))
         scores: Tensor = self.classifier(self.dropout(x))
         return scores
-
-
-def _lift(x: Tensor, like: Tensor) -> Tensor:
-    return upsample(x, (like.shape[2], like.shape[3]), align_corners=False)

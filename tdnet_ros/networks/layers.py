@@ -69,6 +69,11 @@ def upsample(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 
 
+def lift(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to the height and width of another map, corners not aligned."""
+    return upsample(x, (like.shape[2], like.shape[3]), align_corners=False)
+
+
 def fold_batch_norm(network: nn.Module) -> None:
     """Fold the batch norm of every ConvNorm in the network, in place; the network must be in eval mode."""
     with torch.no_grad():

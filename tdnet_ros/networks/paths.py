@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tdnet_ros.networks.heads import GatedContext, PyramidPooling
+from tdnet_ros.networks.heads import PooledContext, PyramidPooling
+from tdnet_ros.networks.layers import ConvNorm, lift
 from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.resnet import DilatedResNet
 
@@ -36,14 +37,22 @@ class PyramidPath(nn.Module):
 
 
 class MobilePath(nn.Module):
-    """MobileNetV2 and a gated context: image -> feature (B, 128, H/16, W/16) and details at H/4 and H/8."""
+    """MobileNetV2, context at stride 32 and one step of a ladder decoder (SwiftNet, CVPR 2019, section 3).
+
+    Image -> feature (B, C, H/16, W/16) and details at H/4 and H/8.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.backbone = MobileNetV2()
-        self.context = GatedContext(self.backbone.channels[2], channels)
+        *_, sixteenth, coarsest = self.backbone.channels
+        self.context = PooledContext(coarsest, channels)
+        self.lateral16 = ConvNorm(sixteenth, channels)
+        self.refine16 = ConvNorm(channels, channels, 3, activation=nn.ReLU(inplace=True))
         self.channels = channels
 
     def forward(self, image: Tensor) -> PathFeature:
-        quarter, eighth, sixteenth = self.backbone(image)
-        return PathFeature(self.context(sixteenth), (quarter, eighth))
+        quarter, eighth, sixteenth, coarsest = self.backbone(image)
+        return PathFeature(
+            self.refine16(lift(self.context(coarsest), sixteenth) + self.lateral16(sixteenth)), (quarter, eighth)
+        )

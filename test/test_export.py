@@ -257,7 +257,8 @@ def test_an_int8_export_is_an_export_with_nearly_the_same_labels(
     assert importlib.import_module("benchmarks.int8").main() == 0
     model = onnx.load(target / "subnetwork_0_after_1.onnx")
     weights = [x for x in model.graph.initializer if x.data_type == onnx.TensorProto.INT8 and len(x.dims) == 4]
-    assert len(weights) == 65  # one for each convolution
+    exact = onnx.load(folder / "subnetwork_0_after_1.onnx")
+    assert len(weights) == sum(node.op_type == "Conv" for node in exact.graph.node) > 0
     assert read_manifest(target) == read_manifest(folder)
     agreement = float(capsys.readouterr().out.split("equal to fp32's on ")[-1].split(" %")[0])
     assert 80 < agreement < 100

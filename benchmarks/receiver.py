@@ -21,7 +21,16 @@ from tdnet_ros.node.process import run_task
 from tdnet_ros.node.settings import declare_settings, setting
 from tdnet_ros.node.transport import IMAGE_INPUT, MASK
 
-STAGES = ("receive_ms", "decode_ms", "motion_ms", "preprocess_ms", "network_ms", "postprocess_ms", "publish_ms", "node_ms")
+STAGES = (
+    "receive_ms",
+    "decode_ms",
+    "motion_ms",
+    "preprocess_ms",
+    "network_ms",
+    "postprocess_ms",
+    "publish_ms",
+    "node_ms",
+)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 COLCON_REQUIREMENTS = ROOT / "test" / "colcon_requirements.txt"
 
 OLDEST_PYTHON = (3, 10)
-EXTRAS = ("ros", "report", "onnx", "test", "lint")
+EXTRAS = ("ros", "report", "onnx", "train", "test", "lint")
 LINES_OF_LOG_SHOWN = 25
 
 # Run by the environment's own Python: tomllib came with 3.11, and before that pip brings it along.

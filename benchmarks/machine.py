@@ -29,6 +29,12 @@ NAMES = (*(f"p{quantile}" for quantile in _QUANTILES), "max")
 _VERSIONS = ("torch", "numpy", "opencv-python-headless", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastdds")
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """An option's ``WIDTHxHEIGHT`` -> (width, height) in px."""
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
 class Watch:
     """Keeps figures that are others' doing out of a benchmark.
 

@@ -60,17 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.motion", description=__doc__)
-    parser.add_argument("--sizes", type=_size, nargs="+", default=[(480, 360), (960, 720)], metavar="WxH")
+    parser.add_argument("--sizes", type=machine.size_of, nargs="+", default=[(480, 360), (960, 720)], metavar="WxH")
     parser.add_argument("--rounds", type=int, default=20, help=f"passes over the {_GOP} frames")
     parser.add_argument("--video", type=Path, nargs="*", default=[], metavar="FILE", help="of real cameras, too")
     parser.add_argument("--frames", type=int, default=120, help="at most, of each video")
     machine.add_common_arguments(parser)
     return parser.parse_args(arguments)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
 
 
 def _packets(pictures: list[np.ndarray], encoder: dict[str, str]) -> list[VideoPacket]:
@@ -95,7 +90,7 @@ def _errors(clip: DriveClip, pictures: list[np.ndarray]) -> dict[str, dict[str, 
     streams["zero"] = (ZeroMotion(), streams["vectors, medium"][1])
     errors = {}
     for name, (source, frames) in streams.items():
-        fields = _follow(source, frames)
+        fields = follow(source, frames)
         near, far = (_endpoint_errors(clip, fields[index], index) for index in (1, _GOP - 1))
         errors[name] = {
             "near_mean_px": near.mean(),
@@ -107,7 +102,7 @@ def _errors(clip: DriveClip, pictures: list[np.ndarray]) -> dict[str, dict[str, 
     return {name: {key: round(float(value), 3) for key, value in row.items()} for name, row in errors.items()}
 
 
-def _follow(source: MotionSource, frames: list[Frame]) -> list[MotionField]:
+def follow(source: MotionSource, frames: list[Frame]) -> list[MotionField]:
     """Motion of each frame to the first."""
     fields = []
     for frame in frames:

@@ -85,7 +85,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--single", nargs="*", default=["psp18", "psp50", "psp101"], help="networks of ours beside it")
     parser.add_argument("--weights", default="random", help="weight file, 'shipped', or 'random': compares no labels")
     parser.add_argument("--video", default="", help="pictures come from this video, folder or bag; default: noise")
-    parser.add_argument("--sizes", type=_size, nargs="+", default=[(480, 360), (1537, 769)], metavar="WxH")
+    parser.add_argument("--sizes", type=machine.size_of, nargs="+", default=[(480, 360), (1537, 769)], metavar="WxH")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 0], help="CPU threads, 0: one per core")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, cuda or cuda:N")
     parser.add_argument(
@@ -102,11 +102,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)  # for the process of one contender
     machine.add_common_arguments(parser)
     return parser.parse_args(arguments)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
 
 
 def _contenders(options: argparse.Namespace) -> list[Contender]:

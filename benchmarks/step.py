@@ -61,7 +61,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--weights", default="", help="weight file, or 'random'; default: those that ship")
-    parser.add_argument("--sizes", type=_size, nargs="+", default=[(480, 360), (960, 540)], metavar="WxH")
+    parser.add_argument("--sizes", type=machine.size_of, nargs="+", default=[(480, 360), (960, 540)], metavar="WxH")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="CPU threads, 0: one per core")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
@@ -69,11 +69,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100, help="of each kind")
     machine.add_common_arguments(parser)
     return parser.parse_args(arguments)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
 
 
 def _segmenter(options: argparse.Namespace, height: int, threads: int) -> Segmenter:

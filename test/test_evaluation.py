@@ -169,7 +169,7 @@ def test_in_the_graph_the_same_recording_is_judged_by_what_arrived(
     street: Path, tmp_path: Path, ros_domain: dict[str, str]
 ) -> None:
     bag = tmp_path / "bag"
-    made = ["make-bag", str(street / "images"), "--labels", str(street / "labels"), "--rate-hz", "5", "-o", str(bag)]
+    made = ["make-bag", str(street / "images"), "--labels", str(street / "labels"), "--rate-hz", "2.5", "-o", str(bag)]
     assert main(made) == 0
     output = tmp_path / "graph"
     assert main(["evaluate", str(bag), "--labels", "/camera/labels", "--graph", "-o", str(output)]) == 0
@@ -177,7 +177,7 @@ def test_in_the_graph_the_same_recording_is_judged_by_what_arrived(
     delivery = content["delivery"]
     assert content["mode"] == "graph" and delivery["frames"] == FRAMES
     assert delivery["masks"] + delivery["dropped"] + delivery["rejected"] + delivery["lost"] == FRAMES
-    assert delivery["masks"] >= FRAMES // 4, "at 5 Hz even a slow machine keeps up with every fourth"
+    assert delivery["masks"] >= FRAMES // 2, "at 2.5 Hz even a slow machine keeps up with every other one"
     assert 0 < content["latency_aware_miou"] <= content["scores"]["miou"] + 0.02
     assert content["latency_ms"]["age"]["p50"] > 0 and content["age_jitter_ms"] > 0
     assert content["configuration"]["model"] == "td2_mnv2"

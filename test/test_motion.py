@@ -13,10 +13,11 @@ from video_packets import decode_all, packets_of
 
 from benchmarks import motion as benchmark
 from benchmarks.analytic_clip import DriveClip, encode
+from benchmarks.motion import follow
 from tdnet_ros.errors import ConfigurationError, ImageError
 from tdnet_ros.video.encoding import FOLLOWABLE
 from tdnet_ros.video.frame import CELL_PX, Break, Frame, MotionField, grid_size
-from tdnet_ros.video.motion import CodecMotion, MotionChain, MotionSource, SkippedMotion, ZeroMotion
+from tdnet_ros.video.motion import CodecMotion, MotionChain, SkippedMotion, ZeroMotion
 from tdnet_ros.video.optical_flow import FlowMotion
 
 CLIP, OTHER_CLIP = DriveClip(240, 320, seed=1), DriveClip(240, 320, seed=2)
@@ -34,16 +35,6 @@ def decoded(**options: str) -> list[Frame]:
     """The clip's first group of pictures, encoded and decoded again."""
     packets = encode([picture(CLIP, index) for index in range(LAST + 1)], **(options or FOLLOWABLE))
     return [Frame(found.rgb(), motion=found.motion) for found in decode_all(packets_of(packets))[0]]
-
-
-def follow(source: MotionSource, frames: list[Frame]) -> list[MotionField]:
-    """Motion of every frame to the first one."""
-    fields = []
-    for frame in frames:
-        fields.append(source.advance(frame))
-        if fields[-1].broken:
-            source.make_keyframe()
-    return fields
 
 
 def endpoint_error_px(field: MotionField, index: int, reference: int) -> float:

@@ -44,7 +44,7 @@ def elapsed_s(sent: list[dict[str, float]]) -> float:
 
 
 def test_raw_pixels_arrive_as_they_were(start_process: Start, tmp_path: Path) -> None:
-    pictures = write_folder(tmp_path / "007", 6)
+    pictures, started_ns = write_folder(tmp_path / "007", 6), time.time_ns()
     recording = Recording(start_process, tmp_path, topics=["image"])
     player = play(start_process, tmp_path / "007", rate_hz=10.0, sent_log=str(tmp_path / "sent.json"), encoding="bgr8")
     assert player.wait() == 0, player.output
@@ -59,7 +59,7 @@ def test_raw_pixels_arrive_as_they_were(start_process: Start, tmp_path: Path) ->
         np.testing.assert_array_equal(message.data.reshape(HEIGHT, WIDTH, 3), pictures[index])
         stamp = message.header.stamp
         assert (entry["index"], entry["stamp_ns"]) == (index, stamp.sec * 1_000_000_000 + stamp.nanosec)
-        assert abs(entry["stamp_ns"] - time.time_ns()) < 3600e9
+        assert started_ns <= entry["stamp_ns"] <= time.time_ns()
     assert elapsed_s(sent) >= 0.5, "six frames at 10 Hz take half a second, never less"
 
 
@@ -73,7 +73,7 @@ def test_bag_is_replayed_byte_for_byte(start_process: Start, tmp_path: Path) -> 
 
 
 def test_bag_can_get_new_stamps_and_nothing_else_new(start_process: Start, tmp_path: Path) -> None:
-    messages = write_bag(tmp_path / "bag")
+    messages, started_ns = write_bag(tmp_path / "bag"), time.time_ns()
     recording = Recording(start_process, tmp_path, topics=["image"])
     assert play(start_process, tmp_path / "bag").wait() == 0
     recording.wait_until("/image", 3)
@@ -81,7 +81,7 @@ def test_bag_can_get_new_stamps_and_nothing_else_new(start_process: Start, tmp_p
     replayed = read_raw(recording.bag, "/image")
     assert [cdr[12:] for cdr in replayed] == [cdr[12:] for cdr in messages]
     stamps = [stamp_of(cdr) for cdr in replayed]
-    assert stamps == sorted(stamps) and abs(stamps[0] - time.time_ns()) < 3600e9
+    assert stamps == sorted(stamps) and started_ns <= stamps[0] and stamps[-1] <= time.time_ns()
 
 
 def test_compressed_pictures_are_sent_as_the_files_are(start_process: Start, tmp_path: Path) -> None:

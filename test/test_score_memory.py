@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import steadiness
 from tdnet_ros.errors import ConfigurationError, ImageError
 from tdnet_ros.streaming import Segmenter
 from tdnet_ros.streaming.score_memory import ScoreMemory
+from tdnet_ros.training.street import Street
 from tdnet_ros.video.dense_flow import DenseFlow
 from tdnet_ros.video.frame import Frame
 
@@ -82,6 +88,30 @@ def test_flow_sees_the_same_in_every_encoding(encoding: str) -> None:
     flow = DenseFlow()
     motion = flow.between(flow.shrink(frame(0)), flow.shrink(frame(4))).motion[16:-16, 16:-16]
     assert np.hypot(motion[..., 0] + 4, motion[..., 1]).mean() < 0.5
+
+
+def test_cuts_are_told_from_drives(data_pack: Path) -> None:
+    scenes = [[each.image for each in itertools.islice(Street(seed, 180, 240), 4)] for seed in (11, 12)]
+    for name in ("solidWhiteRight", "udacity_vehicle_test_video"):
+        with av.open(str(data_pack / "video" / f"{name}.mp4")) as video:
+            frames = itertools.islice(video.decode(video=0), 0, 36, 3)
+            scenes.append([cv2.resize(each.to_ndarray(format="rgb24"), (240, 180)) for each in frames])
+    flow = DenseFlow()
+    small = [[flow.shrink(Frame(image)) for image in scene] for scene in scenes]
+    for scene in small:
+        for before, after in itertools.pairwise(scene):
+            assert flow.between(before, after).trust.any()
+    for one, other in itertools.permutations(small, 2):
+        assert not flow.between(one[0], other[0]).trust.any()
+
+
+def test_steadiness_tells_accuracy_and_flicker_by_weight(capsys: pytest.CaptureFixture[str]) -> None:
+    brief = ["--seeds", "1", "--frames", "3", "--weights", "0", "0.7", "--heights", "90", "--size", "128x96"]
+    assert steadiness.main(brief) == 0
+    told = capsys.readouterr().out.splitlines()[1:]
+    assert len(told) == 2 and "no memory" in told[0] and "flow at 90 px" in told[1]
+    flickers = [float(line.split("flicker ")[1].removesuffix(" %")) for line in told]
+    assert 0 < flickers[1] < flickers[0]
 
 
 def test_a_memory_of_nothing_changes_nothing() -> None:

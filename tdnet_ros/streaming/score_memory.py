@@ -51,17 +51,17 @@ class ScoreMemory:
             raise ConfigurationError(f"score_memory is {weight}, expected 0 to 0.95")
         self.weight = weight
         self.last: Remembered | None = None
-        self._flow = DenseFlow()
+        self.flow = DenseFlow()
 
     def look(self, frame: Frame) -> tuple[Remembered | None, Correspondence | None]:
         """The frame's picture to remember, and how it moved; None without a memory or without a frame before."""
         if not self.weight or min(frame.height, frame.width) < _MINIMUM_PX:
             return None, None
-        picture = self._flow.shrink(frame)
+        picture = self.flow.shrink(frame)
         last = self.last
         if last is None or last.probabilities is None or last.picture.shape != picture.shape:
             return Remembered(picture), None
-        return Remembered(picture), self._flow.between(last.picture, picture)
+        return Remembered(picture), self.flow.between(last.picture, picture)
 
     def blend(
         self, scores: Tensor, seen: Remembered | None, motion: Correspondence | None

@@ -13,14 +13,15 @@ from tdnet_ros.video.frame import Frame
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-#: Flow is found on pictures of this height: at 480x360, a quarter of the time of the full size and 0.2 points of mIoU.
+#: Flow is found on pictures of this height: for 480x360 a sixth of the time of the full size, which would bring 0.25
+#: points of mIoU more (``python -m benchmarks.steadiness``).
 _HEIGHT = 180
 #: Side, in px of the small picture, of the square over which a mismatch is averaged.
 _PATCH = 5
 #: A mismatch of so many grey levels of 255 takes trust to 1 / e.
 _MISMATCH = 16.0
-#: Pictures with less trust than this on average are not of one scene: drives have 0.66 and more, at a third of their
-#: rate too, cuts between them 0.44 at most.
+#: Pictures with less trust than this on average are not of one scene. Rendered and real drives stay above it, at a
+#: third of their rate too, and cuts between them below: see test_score_memory.py.
 _CUT = 0.5
 
 

@@ -1,6 +1,6 @@
 # make demo             segments a short clip that the package renders itself, through real ROS 2 processes
 # make demo VIDEO=FILE  segments a video of yours
-# make test             runs the test suite; PYTEST_ARGS="-k name" for a part of it
+# make test             runs the test suite in two processes; PYTEST_ARGS="-k name" for a part of it
 # make benchmark        measures on a quiet machine; BENCHMARK_ARGS="--patience 600" waits for one
 # make lint             ruff, mypy on the core, codespell
 # make clean            removes everything that these commands have made
@@ -10,6 +10,8 @@
 PYTHON ?= python3
 SETUP := $(PYTHON) tools/setup_environment.py
 BIN := .venv/bin
+# Tests with a ROS graph run one after the other all the same (test/conftest.py); 0 runs everything in pytest's process.
+PYTEST_PROCESSES ?= 2
 
 # .venv has a ROS 2 of its own. What a sourced distribution, or Python from another environment with ROS wheels, has
 # set would put a second one before it.
@@ -26,7 +28,7 @@ demo: environment
 	@$(BIN)/tdnet-ros demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: environment
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
 
 benchmark: environment
 	@for name in face transport conversion step; do $(BIN)/python -m benchmarks.$$name $(BENCHMARK_ARGS) || exit; done

@@ -241,6 +241,7 @@ def test_own_classes_load_when_the_label_set_says_so(tmp_path: Path, weights: di
 def test_metadata_go_before_the_catalog(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     path = tmp_path / "other.safetensors"
     info = replace(network_info(MODEL), mean=(0.1, 0.2, 0.3), std=(1.0, 0.5, 0.25), input_size=(480, 640))
+    info = replace(info, low_resolution=0.5, keyframe_interval=5)
     save_checkpoint(path, weights, to_metadata(info, terms="", source_sha256="0f"), torch.float32)
     assert read_checkpoint(path).metadata.keys() == {*to_metadata(info), "source_sha256"}
     assert load_network(MODEL, path).info == info
@@ -277,6 +278,8 @@ def test_weights_for_bgr_pixels_are_turned_to_rgb(tmp_path: Path, weights: dict[
         ("input_size", "[16, 640]", "at least 32 px per side"),
         ("input_size", "360", r"expected \[height, width\]"),
         ("colour_order", "yuv", "colour_order is 'yuv'"),
+        ("keyframe_interval", "0", "keyframe_interval is 0, expected a whole number of at least 1"),
+        ("keyframe_interval", "true", "keyframe_interval is true, expected a whole number"),
     ],
 )
 def test_metadata_that_cannot_be_meant(

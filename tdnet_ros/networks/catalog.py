@@ -54,6 +54,7 @@ class Variant:
     align_corners: bool = True
     subnetworks: int = 1
     low_resolution: float = 1.0
+    keyframe_interval: int = 1
 
     def build(self, info: NetworkInfo) -> SegmentationNetwork:
         """The network with fresh weights."""
@@ -98,6 +99,7 @@ class ARSegVariant(Variant):
 
     head: str = "shared"
     low_resolution: float = 0.5
+    keyframe_interval: int = 12
 
     def build(self, info: NetworkInfo) -> ARSeg:
         channels = self.head_channels
@@ -248,6 +250,7 @@ def network_info(name: str) -> NetworkInfo:
         align_corners=variant.align_corners,
         subnetworks=variant.subnetworks,
         low_resolution=variant.low_resolution,
+        keyframe_interval=variant.keyframe_interval,
     )
 
 

@@ -174,6 +174,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "input": {"batch": manifest.batch, "height": info.input_size[0], "width": info.input_size[1]},
         "normalisation": {"mean": info.mean, "std": info.std, "colour_order": info.colour_order},
         "scores": {"stride": info.stride, "align_corners": info.align_corners},
+        "keyframes": {"interval": info.keyframe_interval, "low_resolution": info.low_resolution},
         "labels": {
             "name": info.labels.name,
             "classes": [
@@ -200,6 +201,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         tuple(each["name"] for each in classes),
         tuple(_triple(each["colour"]) for each in classes),
     )
+    keyframes = content.get("keyframes", {})  # exports of before there were any have none
     info = replace(
         network_info(content["model"]),
         labels=labels,
@@ -209,7 +211,9 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         stride=content["scores"]["stride"],
         align_corners=content["scores"]["align_corners"],
         input_size=(size["height"], size["width"]),
-        terms=content["weights"].get("terms", ""),  # exports of before there were any have none
+        terms=content["weights"].get("terms", ""),  # nor terms
+        low_resolution=keyframes.get("low_resolution", 1.0),
+        keyframe_interval=keyframes.get("interval", 1),
     )
     steps = tuple(
         ExportedStep(

@@ -14,7 +14,8 @@ class NetworkInfo:
     ``mean`` and ``std`` are per channel in RGB order for pixels scaled to 0..1. ``stride`` is the distance of two
     scores in input pixels, ``input_size`` (height, width) the size that the weights were made for,
     ``align_corners`` how scores are upsampled. ``low_resolution`` is the scale of the frames between keyframes that the
-    weights were trained for, 1 in a network without keyframes.
+    weights were trained for, 1 in a network without keyframes; ``keyframe_interval`` is the longest distance of two
+    keyframes, in frames, that they are meant for, 1 where every frame is computed in full.
     """
 
     name: str
@@ -29,6 +30,7 @@ class NetworkInfo:
     colour_order: str = "rgb"
     terms: str = ""
     low_resolution: float = 1.0
+    keyframe_interval: int = 1
 
     @property
     def stated_terms(self) -> str:

@@ -6,6 +6,7 @@
 ``mean``, ``std``       JSON lists of three numbers, RGB order, for pixels scaled to 0..1
 ``input_size``          JSON list [height, width] in px
 ``low_resolution``      scale of the frames between keyframes, for networks that have keyframes
+``keyframe_interval``   longest distance of two keyframes in frames, for networks that have keyframes
 ``colour_order``        ``rgb``; ``bgr`` for weights whose first convolution still takes BGR pixels
 ``source``              name of the file that it was converted from
 ``source_sha256``       that file's SHA-256
@@ -48,6 +49,8 @@ def to_metadata(info: NetworkInfo, **more: str) -> dict[str, str]:
         metadata["terms"] = info.terms
     if info.low_resolution != 1.0:
         metadata["low_resolution"] = json.dumps(info.low_resolution)
+    if info.keyframe_interval != 1:
+        metadata["keyframe_interval"] = json.dumps(info.keyframe_interval)
     return metadata | {name: text for name, text in more.items() if text}
 
 
@@ -66,6 +69,7 @@ def apply_metadata(info: NetworkInfo, metadata: Mapping[str, str], origin: str) 
             colour_order=_colour_order(metadata.get("colour_order", info.colour_order)),
             terms=metadata.get("terms", info.terms),
             low_resolution=_scale(metadata, info),
+            keyframe_interval=_interval(metadata, info),
         )
     except ConfigurationError as error:
         raise CheckpointError(f"metadata of weights '{origin}': {error}") from error
@@ -113,6 +117,17 @@ def _scale(metadata: Mapping[str, str], info: NetworkInfo) -> float:
     if not isinstance(scale, int | float) or not 0 < scale <= 1:
         raise ConfigurationError(f"low_resolution is {metadata['low_resolution']}, expected above 0 and at most 1")
     return float(scale)
+
+
+def _interval(metadata: Mapping[str, str], info: NetworkInfo) -> int:
+    if "keyframe_interval" not in metadata:
+        return info.keyframe_interval
+    interval = _json("keyframe_interval", metadata["keyframe_interval"])
+    if type(interval) is not int or interval < 1:
+        raise ConfigurationError(
+            f"keyframe_interval is {metadata['keyframe_interval']}, expected a whole number of at least 1"
+        )
+    return interval
 
 
 def _colour_order(text: str) -> str:

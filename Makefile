@@ -46,7 +46,8 @@ environment: .venv/.installed
 	@$(SETUP) dependencies
 	@touch $@
 
-.venv/.installed: .venv/.dependencies setup.py $(wildcard tools/*.py msg/* resource/*/* launch scripts config) package.xml
+.venv/.installed: .venv/.dependencies setup.py $(wildcard tools/*.py msg/* resource/*/* launch scripts config) package.xml \
+		test/interfaces/setup.py $(wildcard test/interfaces/*/msg/*)
 	@$(SETUP) package
 	@touch $@
 
@@ -62,6 +63,6 @@ ray: environment
 	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt ray
 
 clean:
-	rm -rf .venv .venv-colcon build dist tdnet_ros.egg-info tdnet_ros/msg tdnet_ros/*.so
+	rm -rf .venv .venv-colcon build dist tdnet_ros.egg-info test/interfaces/*.egg-info tdnet_ros/msg tdnet_ros/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache demo_output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

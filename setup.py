@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 from install_layout import PACKAGE, data_files  # noqa: E402
 from rosidl_type_support import (  # noqa: E402
     TypeSupportGenerator,
-    link_libraries,
     missing_generators,
+    prepare_extension,
     ros_prefix,
 )
 
@@ -35,8 +35,6 @@ class BuildTypeSupport(build_ext):
     """Generates and compiles the one extension module and puts the messages' Python classes beside it."""
 
     def run(self) -> None:
-        import numpy
-
         if shutil.which(os.environ.get("CXX", "g++").split()[0]) is None:
             sys.exit(
                 "tdnet_ros: no C++ compiler to build the message type support with. Install one "
@@ -45,14 +43,7 @@ class BuildTypeSupport(build_ext):
             )
         generated = TypeSupportGenerator(PACKAGE, ROOT, Path(self.build_temp) / "rosidl", INTERFACE_PACKAGES).generate()
         (extension,) = self.extensions
-        # distutils mirrors the sources' paths below its temporary directory, hence relative ones.
-        extension.sources = [os.path.relpath(source, ROOT) for source in generated.sources]
-        extension.include_dirs = [*map(str, generated.include_dirs), numpy.get_include()]
-        extension.library_dirs = [str(ros_prefix() / "lib")]
-        extension.libraries = link_libraries(INTERFACE_PACKAGES)
-        # From site-packages/tdnet_ros up to the environment's lib/, where the ROS wheels keep theirs.
-        extension.extra_link_args = ["-Wl,-rpath,$ORIGIN/../../..", "-Wl,--as-needed"]
-        extension.extra_compile_args = ["-O2", "-g0", "-w"]
+        prepare_extension(extension, generated, INTERFACE_PACKAGES, ROOT)
         super().run()
 
         package_dir = ROOT / PACKAGE if self.inplace else Path(self.build_lib) / PACKAGE

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from setuptools import Extension
 
 GENERATOR_MODULES = (
     "rosidl_adapter",
@@ -121,6 +126,22 @@ def link_libraries(interface_packages: Sequence[str]) -> list[str]:
     kinds = ("generator_c", "generator_py", "typesupport_fastrtps_c", "typesupport_introspection_c")
     of_packages = [f"{package}__rosidl_{kind}" for package in interface_packages for kind in kinds]
     return of_packages + list(RUNTIME_LIBRARIES)
+
+
+def prepare_extension(
+    extension: Extension, generated: GeneratedTypeSupport, interface_packages: Sequence[str], root: Path
+) -> None:
+    """Gives the extension module of a package below `root` its sources, and what to compile and link them with."""
+    import numpy
+
+    # distutils mirrors the sources' paths below its temporary directory, hence relative ones.
+    extension.sources = [os.path.relpath(source, root) for source in generated.sources]
+    extension.include_dirs = [*map(str, generated.include_dirs), numpy.get_include()]
+    extension.library_dirs = [str(ros_prefix() / "lib")]
+    extension.libraries = link_libraries(interface_packages)
+    # From site-packages/PACKAGE up to the environment's lib/, where the ROS wheels keep theirs.
+    extension.extra_link_args = ["-Wl,-rpath,$ORIGIN/../../..", "-Wl,--as-needed"]
+    extension.extra_compile_args = ["-O2", "-g0", "-w"]
 
 
 class TypeSupportGenerator:

@@ -1,7 +1,7 @@
 """Sets up the virtual environments of the Makefile, with a line of progress for each step.
 
     setup_environment.py dependencies   creates .venv and installs what pyproject.toml lists
-    setup_environment.py package        builds the message, installs tdnet_ros into .venv (editable)
+    setup_environment.py package        builds the messages, installs tdnet_ros into .venv (editable)
     setup_environment.py colcon         creates .venv-colcon, a ROS 2 for test_colcon_build.py to build on
 
 Needs nothing but the standard library and runs on the system's Python.
@@ -26,6 +26,7 @@ from install_layout import ROOT, link_into
 VENV = ROOT / ".venv"
 COLCON_VENV = ROOT / ".venv-colcon"
 CONSTRAINTS = ROOT / "constraints.txt"
+INTERFACES = ROOT / "test" / "interfaces"
 COLCON_REQUIREMENTS = ROOT / "test" / "colcon_requirements.txt"
 
 OLDEST_PYTHON = (3, 10)
@@ -120,7 +121,7 @@ def pip_install(venv: Path, *arguments: str) -> list[str]:
 
 def install_dependencies() -> None:
     """Creates .venv with all that building, running and testing the package need, but not the package."""
-    progress = Progress(VENV / "setup.log", steps=5)
+    progress = Progress(VENV / "setup.log", steps=6)
     progress.run("creating .venv", create(VENV))
     progress.run("installing torch, the largest download", pip_install(VENV, "torch"))
     read = [str(VENV / "bin" / "python"), "-c", READ_REQUIREMENTS, str(ROOT / "pyproject.toml"), *EXTRAS]
@@ -131,12 +132,17 @@ def install_dependencies() -> None:
 def install_package() -> None:
     """Builds the message type support in the source tree and installs that tree into .venv.
 
-    Editable, so that a changed module, launch or configuration file counts at once.
+    Editable, so that a changed module, launch or configuration file counts at once. Interface packages that the
+    registry lacks come with it, for tests and demo: those of test/interfaces.
     """
-    progress = Progress(VENV / "setup.log", steps=5, first=4)
+    progress = Progress(VENV / "setup.log", steps=6, first=4)
     progress.run(
         "building the FrameLatency message",
         pip_install(VENV, "--no-build-isolation", "--no-deps", "--editable", str(ROOT)),
+    )
+    progress.run(
+        "building the interface packages that the Python registry lacks",
+        pip_install(VENV, "--no-build-isolation", "--no-deps", str(INTERFACES)),
     )
     progress.do("registering tdnet_ros for ros2 run and ros2 launch", lambda: link_into(VENV))
 

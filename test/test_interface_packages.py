@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
-REASON = "interface packages for tests are not installed: make installs them"
-pytest.importorskip("ffmpeg_image_transport_msgs.msg", reason=REASON)
-pytest.importorskip("foxglove_msgs.msg", reason=REASON)
-pytest.importorskip("vision_msgs.msg", reason=REASON)
+pytest.importorskip("ffmpeg_image_transport_msgs.msg", reason="interface packages are not installed: make does that")
+pytest.importorskip("foxglove_msgs.msg", reason="interface packages are not installed: make does that")
+pytest.importorskip("vision_msgs.msg", reason="interface packages are not installed: make does that")
 
 import rclpy
 from ffmpeg_image_transport_msgs.msg import FFMPEGPacket

@@ -10,10 +10,11 @@ from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import CAMVID, CAMVID_VOID, CITYSCAPES, LabelSet
 from tdnet_ros.networks.arseg import ARSeg
 from tdnet_ros.networks.attention import Encoder, Propagation
+from tdnet_ros.networks.bdnet import AtrousPyramid, AtrousTrunk, BDNet, MobileHead, MobileTrunk
 from tdnet_ros.networks.bisenet import BiSeNetBranch, BiSeNetPath
 from tdnet_ros.networks.creff import CReFF
 from tdnet_ros.networks.fanet import FANetPath
-from tdnet_ros.networks.heads import DetailHead, FCNHead
+from tdnet_ros.networks.heads import DetailDecoder, DetailHead, FCNHead
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.layers import ChannelNorm
 from tdnet_ros.networks.map_norm import MapNorm
@@ -109,6 +110,26 @@ class ARSegVariant(Variant):
         return ARSeg(high, low, CReFF(channels), classifier, StretchedWarp(), info)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BDNetVariant(Variant):
+    """Everything that tells one BDNet from another. ``path`` names the kind of trunk and head."""
+
+    keyframe_interval: int = 5
+    align_corners: bool = False
+    input_size: tuple[int, int] = (1024, 2048)
+    head_channels: int = 0
+
+    def build(self, info: NetworkInfo) -> BDNet:
+        classes = len(info.labels)
+        if self.path == "atrous":
+            atrous = AtrousTrunk(self.depth)
+            return BDNet(atrous, AtrousPyramid(atrous.channels, classes), info)
+        path, hidden = MobilePath(self.path_channels), self.head_channels
+        decoder = DetailDecoder(path.channels, hidden, MobileNetV2.channels[:2])
+        trunk = MobileTrunk(path, ChannelNorm(path.channels), decoder)
+        return BDNet(trunk, MobileHead(hidden, classes), info)
+
+
 #: Mean and standard deviation that AR-Seg's authors took for CamVid, and for BiSeNet on Cityscapes.
 _ARSEG_CAMVID = ((0.39068785, 0.40521392, 0.41434407), (0.29652068, 0.30514979, 0.30080369))
 _ARSEG_BISENET = ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115))
@@ -200,6 +221,20 @@ CATALOG: dict[str, Variant] = {
         std=_ARSEG_BISENET[1],
         input_size=(1024, 2048),
         align_corners=False,
+    ),
+    "bdnet18": BDNetVariant(summary="BDNet with DeepLabV2 on ResNet-18, reconstructed", path="atrous", depth=18),
+    "bdnet50": BDNetVariant(summary="BDNet with DeepLabV2 on ResNet-50, reconstructed", path="atrous", depth=50),
+    "bdnet101": BDNetVariant(summary="BDNet with DeepLabV2 on ResNet-101, reconstructed", path="atrous", depth=101),
+    "bdnet_mnv2": BDNetVariant(
+        summary="BDNet on a MobileNetV2 path of td2_mnv2, for CPUs",
+        path="mobile",
+        path_channels=128,
+        head_channels=96,
+        labels=CAMVID,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        stride=4,
+        input_size=(360, 480),
     ),
     "td2_mnv2": TDNetVariant(
         summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs",

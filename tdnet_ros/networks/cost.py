@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.networks.arseg import ARSeg
 from tdnet_ros.networks.catalog import build_network
 from tdnet_ros.networks.info import NetworkInfo
+from tdnet_ros.networks.keyframes import KeyframeNetwork
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 
 
@@ -73,8 +73,8 @@ def count_cost(network: str | NetworkInfo, size: tuple[int, int] | None = None, 
     # All sub-networks of a network are alike: what one keeps has the shapes of what another keeps.
     for subnetwork in range(1, built.info.subnetworks):
         state = built.remember(state, StepPlan(subnetwork), image_size(image), kept)
-    if isinstance(built, ARSeg):
-        # A frame uses one of the two branches; that of the frames between keyframes has the fusion behind it.
+    if isinstance(built, KeyframeNetwork):
+        # A frame of AR-Seg uses one of two branches; that of the frames between keyframes has the fusion behind it.
         idle = sum(parameter.numel() for name, parameter in built.named_parameters() if name.startswith("high."))
         state = built.remember(state, StepPlan(0), image_size(image), kept)
         plan = built.plan(state, keyframe=False, scale=scale)

@@ -116,25 +116,40 @@ class FCNHead(nn.Module):
         return scores
 
 
-class DetailHead(nn.Module):
+class DetailDecoder(nn.Module):
+    """Joins a coarse feature with the frame's own finer ones.
+
+    Feature (B, C, H/16, W/16), details (B, C4, H/4, W/4) and (B, C8, H/8, W/8) -> (B, hidden, H/4, W/4).
+    """
+
+    def __init__(self, channels: int, hidden: int, detail_channels: Sequence[int]) -> None:
+        super().__init__()
+        quarter, eighth = detail_channels
+        self.channels = channels
+        self.lateral8 = ConvNorm(eighth, channels)
+        self.refine8 = ConvNorm(channels, hidden, 3, activation=nn.ReLU(inplace=True))
+        self.lateral4 = ConvNorm(quarter, hidden)
+
+    def forward(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
+        quarter, eighth = details
+        x = self.refine8(lift(feature, eighth) + self.lateral8(eighth))
+        joined: Tensor = lift(x, quarter) + self.lateral4(quarter)
+        return joined
+
+
+class DetailHead(DetailDecoder):
     """Decoder that refines the recomposed feature with the frame's own finer features.
 
     Feature (B, C, H/16, W/16), details (B, C4, H/4, W/4) and (B, C8, H/8, W/8) -> scores (B, classes, H/4, W/4).
     """
 
     def __init__(self, channels: int, hidden: int, detail_channels: Sequence[int], classes: int) -> None:
-        super().__init__()
-        quarter, eighth = detail_channels
-        self.lateral8 = ConvNorm(eighth, channels)
-        self.refine8 = ConvNorm(channels, hidden, 3, activation=nn.ReLU(inplace=True))
-        self.lateral4 = ConvNorm(quarter, hidden)
+        super().__init__(channels, hidden, detail_channels)
         self.refine4 = SeparableConv(hidden, hidden)
         self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(hidden, classes, 1)
 
     def forward(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
-        quarter, eighth = details
-        x = self.refine8(lift(feature, eighth) + self.lateral8(eighth))
-        x = self.refine4(lift(x, quarter) + self.lateral4(quarter))
+        x = self.refine4(super().forward(feature, details))
         scores: Tensor = self.classifier(self.dropout(x))
         return scores

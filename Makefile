@@ -2,6 +2,7 @@
 # make demo VIDEO=FILE  segments a video of yours
 # make test             runs the test suite in two processes; PYTEST_ARGS="-k name" for a part of it
 # make benchmark        measures on a quiet machine; BENCHMARK_ARGS="--patience 600" waits for one
+# make soak             the node for an hour with faults: memory, threads, pace; SOAK_MINUTES=30 for half of one
 # make lint             ruff, mypy on the core, codespell
 # make clean            removes everything that these commands have made
 #
@@ -21,7 +22,7 @@ endif
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 unexport ROS_DISTRO ROS_PYTHON_VERSION ROS_VERSION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo test benchmark lint environment colcon-environment ray clean
+.PHONY: demo test benchmark soak lint environment colcon-environment ray clean
 .DELETE_ON_ERROR:
 
 demo: environment
@@ -32,6 +33,9 @@ test: environment
 
 benchmark: environment
 	@for name in face transport conversion step; do $(BIN)/python -m benchmarks.$$name $(BENCHMARK_ARGS) || exit; done
+
+soak: environment
+	@$(BIN)/python -m benchmarks.soak $(if $(SOAK_MINUTES),--minutes $(SOAK_MINUTES)) $(SOAK_ARGS)
 
 lint: environment
 	$(BIN)/ruff check

@@ -77,6 +77,11 @@ class NodeProcess:
             )
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """False once the process has ended."""
         return self._process.poll() is None

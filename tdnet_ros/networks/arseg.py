@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from tdnet_ros.networks.creff import CReFF
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.keyframes import KeyframeNetwork, reduced_size
+from tdnet_ros.networks.keyframes import KeyframeNetwork
 from tdnet_ros.networks.layers import upsample
 from tdnet_ros.networks.masks import Decoded
-from tdnet_ros.networks.network import StepPlan
+from tdnet_ros.networks.network import StepPlan, reduced_size
 from tdnet_ros.networks.warping import Warp
 
 

@@ -91,9 +91,38 @@ class Propagation(nn.Module):
         return propagated
 
 
-def positions(x: Tensor, stride: int = 1) -> Tensor:
-    """(B, C, h, w) -> (B, ceil(h/stride) * ceil(w/stride), C): every stride-th row and column, row by row."""
-    return x[..., ::stride, ::stride].flatten(2).transpose(1, 2)
+@dataclass(frozen=True)
+class WindowGrid:
+    """Where entries are sampled: every ``stride``-th row and column of a whole picture's feature (height, width).
+
+    A reduced picture's feature is sampled where these lie in it, at the nearest index, so that an entry has the same
+    positions at every scale: at half the scale every (stride / 2)-th.
+    """
+
+    height: int
+    width: int
+    stride: int
+
+    def sample(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, ceil(height / stride), ceil(width / stride))."""
+        return _pick(_pick(x, 2, self.height, self.stride), 3, self.width, self.stride)
+
+
+def _pick(x: Tensor, dim: int, length: int, stride: int) -> Tensor:
+    """Slices of a map along ``dim`` that are nearest to every ``stride``-th of one of that length."""
+    own, count = x.shape[dim], -(-length // stride)
+    nearest = [min((2 * index * stride * own + length) // (2 * length), own - 1) for index in range(count)]
+    step = nearest[1] - nearest[0] if count > 1 else 1
+    if nearest == [index * step for index in range(count)] and step > 0:
+        return x[(slice(None),) * dim + (slice(0, nearest[-1] + 1, step),)]
+    # Computed on the device: a list's way there cannot be captured.
+    index = (torch.arange(count, device=x.device) * (2 * stride * own) + length) // (2 * length)
+    return x.index_select(dim, index.clamp(max=own - 1))
+
+
+def positions(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C), row by row."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def _projection(channels: int, outputs: int) -> nn.Sequential:

@@ -153,6 +153,8 @@ class FeatureFusion(nn.Module):
 class BiSeNetPath(nn.Module):
     """Context path and one group of the fusion: image (B, 3, H, W) -> feature (B, 256 / groups, H/8, W/8)."""
 
+    stride = 8
+
     def __init__(self, group: int, groups: int) -> None:
         super().__init__()
         self.context = ContextPath()

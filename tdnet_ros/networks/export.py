@@ -93,7 +93,7 @@ def export_network(
             plan,
             _file_name(plan),
             _describe(input_names(network, plan), (image, *cached)),
-            _describe(output_names(network), results),
+            _describe(output_names(network, plan), results),
         )
         (folder / step.file).write_bytes(onnx_step(network, plan, image, cached))
         steps.append(step)

@@ -60,6 +60,7 @@ class FANetPath(nn.Module):
     """
 
     channels = 2 * _WIDTH
+    stride = 8
 
     def __init__(self) -> None:
         super().__init__()

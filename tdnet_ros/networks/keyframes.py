@@ -12,11 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from tdnet_ros.errors import StateError
-from tdnet_ros.networks.layers import upsample
-from tdnet_ros.networks.network import Advance, SegmentationNetwork, StepPlan, image_size
-
-#: Shortest side in px of the reduced picture.
-_SMALLEST_REDUCED = 16
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class KeyframeState:
 class KeyframeNetwork(SegmentationNetwork):
     """Steps with keyframes, and one feature as state. Subclasses compute: see ``SegmentationNetwork.compute``."""
 
-    kept_names = ("feature",)
+    keyframe_names = ("feature",)
 
     def initial_state(
         self, batch: int | None = None, height: int | None = None, width: int | None = None
@@ -42,21 +38,15 @@ class KeyframeNetwork(SegmentationNetwork):
     def plan(
         self, state: KeyframeState, subnetwork: int = 0, keyframe: bool = True, scale: float | None = None
     ) -> StepPlan:
-        """The plan of a keyframe, or of a frame between keyframes at that scale (by default the weights' own).
-
-        Raises StateError for a frame between keyframes from a state without one.
-        """
+        scale = self.scale_of(keyframe, scale)
         if keyframe:
             return StepPlan(subnetwork)
         if state.feature is None:
             raise StateError("keyframe is False and the state has no keyframe, expected a keyframe first")
-        return StepPlan(subnetwork, scale=self.info.low_resolution if scale is None else scale, fused=True)
+        return StepPlan(subnetwork, scale=scale, fused=True)
 
     def cached(self, state: KeyframeState, plan: StepPlan) -> tuple[Tensor, ...]:
-        """The keyframe's feature (B, C, H', W') for a frame that is fused with it; nothing for a keyframe.
-
-        ``compute`` takes one more tensor behind it, the motion, which no state holds.
-        """
+        """The keyframe's feature (B, C, H', W') for a frame that is fused with it; nothing for a keyframe."""
         return (state.feature,) if plan.fused and state.feature is not None else ()
 
     def remember(
@@ -64,48 +54,6 @@ class KeyframeNetwork(SegmentationNetwork):
     ) -> KeyframeState:
         """A frame between keyframes leaves the state as it is."""
         return state if plan.fused else KeyframeState(self.info.name, kept[0], image_size)
-
-    def advance(
-        self,
-        image: Tensor,
-        state: Any,
-        subnetwork: int = 0,
-        keyframe: bool = True,
-        motion: Tensor | None = None,
-        scale: float | None = None,
-    ) -> Advance:
-        """As ``SegmentationNetwork.advance``. ``image`` is at full resolution, for every frame.
-
-        A frame between keyframes (``keyframe`` False) needs the ``motion`` from it to the keyframe: (B, 2 or 3, h, w)
-        on any grid, see ``warping``; ``scale`` is that of its reduced picture. Raises StateError for a motion or scale
-        that cannot be used.
-        """
-        self.check(image, state, subnetwork)
-        plan = self.plan(state, subnetwork, keyframe, scale)
-        cached = self.cached(state, plan)
-        if plan.fused:
-            _check_fused(image, motion, plan.scale)
-            assert motion is not None, "checked above"
-            cached = (*cached, motion)
-        scores, *kept = self.compute(plan, image, *cached)
-        return Advance(scores, self.remember(state, plan, image_size(image), tuple(kept)))
-
-    def step(
-        self,
-        image: Tensor,
-        state: Any,
-        subnetwork: int = 0,
-        keyframe: bool = True,
-        motion: Tensor | None = None,
-        scale: float | None = None,
-    ) -> Advance:
-        """As ``advance`` with the scores upsampled to logits (B, classes, H, W)."""
-        scores, state = self.advance(image, state, subnetwork, keyframe, motion, scale)
-        return Advance(self.logits(scores, (image.shape[2], image.shape[3])), state)
-
-    def logits(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
-        """Scores (B, classes, h, w) over the image of that size (H, W): (B, classes, H, W)."""
-        return upsample(scores, size, self.info.align_corners)
 
     def is_warm(self, state: Any, subnetwork: int = 0) -> bool:
         """Always: a keyframe wants nothing of the past, and there is no other step without one."""
@@ -121,21 +69,3 @@ class KeyframeNetwork(SegmentationNetwork):
                 f"state is of (batch, height, width) {state.image_size}, expected that of the image, "
                 f"{image_size(image)}: start from initial_state()"
             )
-
-
-def reduced_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """(h, w) of the picture that the low-resolution branch sees, rounded down."""
-    return int(height * scale), int(width * scale)
-
-
-def _check_fused(image: Tensor, motion: Tensor | None, scale: float) -> None:
-    height, width = image.shape[2:]
-    if not 0 < scale <= 1 or min(reduced_size(height, width, scale)) < _SMALLEST_REDUCED:
-        raise StateError(
-            f"scale is {scale}, expected at most 1 and at least {_SMALLEST_REDUCED / min(height, width):.3f} for a "
-            f"picture of {width}x{height}"
-        )
-    if motion is None:
-        raise StateError("motion is None, expected a tensor (B, 2 or 3, h, w) for a frame between keyframes")
-    if motion.dim() != 4 or motion.shape[0] != image.shape[0] or motion.shape[1] not in (2, 3):
-        raise StateError(f"motion has shape {tuple(motion.shape)}, expected ({image.shape[0]}, 2 or 3, h, w)")

@@ -24,13 +24,16 @@ IMAGE, SCORES = "image", "scores"
 
 
 def input_names(network: SegmentationNetwork, plan: StepPlan) -> tuple[str, ...]:
-    """``image``, then for each source of the plan, oldest first, what it kept: ``query_1`` is sub-network 1's query."""
-    return (IMAGE, *(f"{name}_{source}" for source in plan.sources for name in network.kept_names))
+    """``image``, then for each source of the plan, oldest first, what it kept: ``query_1`` is sub-network 1's query.
+
+    For a frame between keyframes what the keyframe kept and the motion stand behind them.
+    """
+    return (IMAGE, *network.read_names(plan))
 
 
-def output_names(network: SegmentationNetwork) -> tuple[str, ...]:
+def output_names(network: SegmentationNetwork, plan: StepPlan) -> tuple[str, ...]:
     """``scores``, then what the step keeps, such as ``query``."""
-    return (SCORES, *network.kept_names)
+    return (SCORES, *network.kept_names(plan))
 
 
 def onnx_step(network: SegmentationNetwork, plan: StepPlan, image: Tensor, cached: Sequence[Tensor]) -> bytes:
@@ -47,7 +50,7 @@ def onnx_step(network: SegmentationNetwork, plan: StepPlan, image: Tensor, cache
         program = torch.onnx.export(
             traced,
             input_names=input_names(network, plan),
-            output_names=output_names(network),
+            output_names=output_names(network, plan),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

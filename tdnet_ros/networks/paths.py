@@ -26,6 +26,8 @@ class PyramidPath(nn.Module):
     ``depth`` is the ResNet's, C is twice its channels (512, from depth 50 on 2048) over ``groups``.
     """
 
+    stride = 8
+
     def __init__(self, depth: int, group: int, groups: int) -> None:
         super().__init__()
         self.backbone = DilatedResNet(depth)
@@ -41,6 +43,8 @@ class MobilePath(nn.Module):
 
     Image -> feature (B, C, H/16, W/16) and details at H/4 and H/8.
     """
+
+    stride = 16
 
     def __init__(self, channels: int) -> None:
         super().__init__()

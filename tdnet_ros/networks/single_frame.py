@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tdnet_ros.errors import StateError
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.network import SegmentationNetwork, StepPlan
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, reduce
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,16 @@ class SingleFrame(SegmentationNetwork):
     def initial_state(self, batch: int | None = None, height: int | None = None, width: int | None = None) -> NoState:
         return NoState(self.info.name)
 
-    def plan(self, state: Any, subnetwork: int) -> StepPlan:
-        return StepPlan(subnetwork)
+    def plan(self, state: Any, subnetwork: int = 0, keyframe: bool = True, scale: float | None = None) -> StepPlan:
+        return StepPlan(subnetwork, scale=self.scale_of(keyframe, scale))
 
     def cached(self, state: Any, plan: StepPlan) -> tuple[Tensor, ...]:
         return ()
 
     def compute(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
-        z, details = self.path(image)
-        return (self.head(z, details),)
+        z, details = self.path(reduce(image, plan.scale))
+        scores = self.head(z, details)
+        return (scores if plan.scale == 1 else self.scores_over(scores, *image.shape[2:]),)
 
     def remember(self, state: Any, plan: StepPlan, image_size: tuple[int, int, int], kept: tuple[Tensor, ...]) -> Any:
         return state

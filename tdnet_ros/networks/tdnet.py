@@ -7,15 +7,17 @@ of every other sub-network. The step is a function of tensors: the state that it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 
 from tdnet_ros.errors import StateError
-from tdnet_ros.networks.attention import Encoder, Propagation, WindowEntry, positions
+from tdnet_ros.networks.attention import Encoder, Propagation, WindowEntry, WindowGrid, positions
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size, reduce
+
+State = TypeVar("State", bound="TDNetState")
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ class TDNetState:
         entries = [(source, self.slots[source]) for source in self.order if source != subnetwork]
         return [(source, entry) for source, entry in entries if entry is not None]
 
-    def push(self, subnetwork: int, entry: WindowEntry, image_size: tuple[int, int, int]) -> TDNetState:
+    def push(self: State, subnetwork: int, entry: WindowEntry, image_size: tuple[int, int, int]) -> State:
         """The state after the sub-network encoded a frame."""
         slots = (*self.slots[:subnetwork], entry, *self.slots[subnetwork + 1 :])
         order = (*(source for source in self.order if source != subnetwork), subnetwork)
-        return TDNetState(self.network, slots, order, image_size)
+        return replace(self, slots=slots, order=order, image_size=image_size)
 
 
 class Encoded(NamedTuple):
@@ -50,6 +52,21 @@ class Encoded(NamedTuple):
     key: Tensor
     value: Tensor
     details: Sequence[Tensor]
+    grid: WindowGrid
+
+    @property
+    def entry(self) -> WindowEntry:
+        """What the frame leaves behind for later ones."""
+        query, value = (positions(self.grid.sample(x)) for x in (self.query, self.value))
+        return WindowEntry(query, positions(self.key), value)
+
+
+class Propagated(NamedTuple):
+    """A frame's recomposed feature (B, d_v, h, w), or without a window its own value, its details and its entry."""
+
+    feature: Tensor
+    details: Sequence[Tensor]
+    entry: WindowEntry
 
 
 class SubNetwork(nn.Module):
@@ -65,6 +82,25 @@ class SubNetwork(nn.Module):
         self.norm = norm
         self.head = head
 
+    def encode(self, image: Tensor, window_stride: int, whole: tuple[int, int] | None = None) -> Encoded:
+        """Normalised image (B, 3, H, W) -> what this sub-network alone makes of it.
+
+        ``whole`` is the size (h, w) of the feature of the whole picture, if the image is a reduced one.
+        """
+        z, details = self.path(image)
+        height, width = whole or z.shape[2:]
+        grid = WindowGrid(height, width, window_stride)
+        # Keys are only ever asked for on the window's grid. Every layer of the encoder is 1x1, so subsampling its
+        # input is the same as subsampling its output.
+        key = self.encoder.key(grid.sample(z))
+        return Encoded(self.encoder.query(z), key, self.encoder.value(z), details, grid)
+
+    def recompose(self, encoded: Encoded, window: Sequence[tuple[int, WindowEntry]]) -> Tensor:
+        """The frame's own value plus what the window, (source, entry) oldest first, propagates: (B, d_v, h, w)."""
+        propagated = self.propagation(positions(encoded.query), window)  # (B, h * w, d_v)
+        result: Tensor = encoded.value + propagated.transpose(1, 2).unflatten(2, encoded.value.shape[2:])
+        return result
+
     def classify(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
         """Recomposed (or, without a window, own) value (B, d_v, h, w) -> scores (B, classes, ., .)."""
         scores: Tensor = self.head(self.norm(feature), details)
@@ -78,7 +114,7 @@ class TDNet(SegmentationNetwork):
     on its first frames.
     """
 
-    kept_names = ("query", "key", "value")
+    entry_names = ("query", "key", "value")
 
     def __init__(self, subnetworks: Sequence[SubNetwork], window_stride: int, info: NetworkInfo) -> None:
         super().__init__(info)
@@ -95,10 +131,11 @@ class TDNet(SegmentationNetwork):
         """An empty window."""
         return TDNetState(self.info.name, (None,) * len(self.subnetworks))
 
-    def plan(self, state: TDNetState, subnetwork: int) -> StepPlan:
-        if not self.is_warm(state, subnetwork):
-            return StepPlan(subnetwork)
-        return StepPlan(subnetwork, tuple(source for source, _ in state.window(subnetwork)))
+    def plan(
+        self, state: TDNetState, subnetwork: int = 0, keyframe: bool = True, scale: float | None = None
+    ) -> StepPlan:
+        sources = tuple(source for source, _ in state.window(subnetwork)) if self.is_warm(state, subnetwork) else ()
+        return StepPlan(subnetwork, sources, self.scale_of(keyframe, scale))
 
     def cached(self, state: TDNetState, plan: StepPlan) -> tuple[Tensor, ...]:
         """Query, key and value (B, N, d) of every source of the plan, oldest first."""
@@ -106,16 +143,31 @@ class TDNet(SegmentationNetwork):
         return tuple(x for entry in entries if entry is not None for x in (entry.query, entry.key, entry.value))
 
     def compute(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
-        """Image and window -> scores (B, classes, h, w) and the frame's own query, key and value (B, N, d)."""
-        encoded = self.encode(image, plan.subnetwork)
-        tensors = len(self.kept_names)
+        """Image and window -> scores (B, classes, h, w) and the frame's own query, key and value (B, N, d).
+
+        A reduced picture's scores are brought to the grid of the whole one's.
+        """
+        branch = self.subnetwork(plan.subnetwork)
+        feature, details, entry = self.propagate(branch, plan, image, cached)
+        scores = branch.classify(feature, details)
+        if plan.scale != 1:
+            scores = self.scores_over(scores, *image.shape[2:])
+        return scores, entry.query, entry.key, entry.value
+
+    def propagate(self, branch: SubNetwork, plan: StepPlan, image: Tensor, cached: Sequence[Tensor]) -> Propagated:
+        """The branch's feature of the image (B, 3, H, W), recomposed from the tensors of the plan's sources."""
+        tensors = len(self.entry_names)
         entries = [WindowEntry(*cached[first : first + tensors]) for first in range(0, len(cached), tensors)]
         window = list(zip(plan.sources, entries, strict=True))
-        feature = self.recompose(encoded, window, plan.subnetwork) if window else encoded.value
-        entry, details = self.entry(encoded), encoded.details
-        del encoded  # norm and head are where the memory peaks: the frame's own value is not needed any more
-        scores = self.subnetwork(plan.subnetwork).classify(feature, details)
-        return scores, entry.query, entry.key, entry.value
+        if plan.scale == 1:
+            encoded = branch.encode(image, self.window_stride)
+        else:
+            stride = cast(int, branch.path.stride)
+            whole = -(-image.shape[2] // stride), -(-image.shape[3] // stride)
+            encoded = branch.encode(reduce(image, plan.scale), self.window_stride, whole)
+        # What is not returned is not needed any more: norm and head are where the memory peaks.
+        feature = branch.recompose(encoded, window) if window else encoded.value
+        return Propagated(feature, encoded.details, encoded.entry)
 
     def remember(
         self, state: TDNetState, plan: StepPlan, image_size: tuple[int, int, int], kept: tuple[Tensor, ...]
@@ -124,27 +176,15 @@ class TDNet(SegmentationNetwork):
 
     def encode(self, image: Tensor, subnetwork: int) -> Encoded:
         """Normalised image (B, 3, H, W) -> what one sub-network alone makes of it."""
-        network = self.subnetwork(subnetwork)
-        z, details = network.path(image)
-        # Keys are only ever asked for on the window's grid. Every layer of the encoder is 1x1, so subsampling its
-        # input is the same as subsampling its output.
-        key = network.encoder.key(z[..., :: self.window_stride, :: self.window_stride])
-        return Encoded(network.encoder.query(z), key, network.encoder.value(z), details)
+        return self.subnetwork(subnetwork).encode(image, self.window_stride)
 
     def recompose(self, encoded: Encoded, window: Sequence[tuple[int, WindowEntry]], subnetwork: int) -> Tensor:
         """The frame's own value plus what the window, (source, entry) oldest first, propagates: (B, d_v, h, w)."""
-        propagation = self.subnetwork(subnetwork).propagation
-        propagated = propagation(positions(encoded.query), window)  # (B, h * w, d_v)
-        result: Tensor = encoded.value + propagated.transpose(1, 2).unflatten(2, encoded.value.shape[2:])
-        return result
+        return self.subnetwork(subnetwork).recompose(encoded, window)
 
     def entry(self, encoded: Encoded) -> WindowEntry:
         """What the frame leaves behind for later ones."""
-        return WindowEntry(
-            positions(encoded.query, self.window_stride),
-            positions(encoded.key),
-            positions(encoded.value, self.window_stride),
-        )
+        return encoded.entry
 
     def is_warm(self, state: TDNetState, subnetwork: int = 0) -> bool:
         """Whether a step of this sub-network from this state has its whole window."""

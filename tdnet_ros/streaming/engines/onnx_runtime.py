@@ -57,7 +57,7 @@ class OnnxRuntimeEngine(Engine):
             if image.dtype not in _NUMPY_TYPES:
                 raise ConfigurationError(f"precision is {image.dtype}, expected one of {list(EXPORT_PRECISIONS)}")
             model: bytes | str = onnx_step(self.network, plan, image, cached)
-            return self._open(model, input_names(self.network, plan), output_names(self.network))
+            return self._open(model, input_names(self.network, plan), output_names(self.network, plan))
         step = _find(self._manifest, plan, image)
         prepared = self._open(
             str(self._folder / step.file),

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
+from tdnet_ros.errors import StaleFrame
 from tdnet_ros.node.segmentation_node import SegmentationNode, main
-from tdnet_ros.streaming import ContinuityLimits, Plan, Segmentation, SegmentationStream, Segmenter, StageTimes
+from tdnet_ros.streaming import Plan, Segmentation, SegmentationStream, Segmenter, StageTimes
 from tdnet_ros.video.frame import Frame
 
 
-class InstantStream(SegmentationStream):
-    """Answers every frame with a mask that lies ready; the picture is not looked at."""
+class InstantSegmenter(Segmenter):
+    """Holds the real network and never asks it: a mask of the frame's size lies ready, the picture is not looked at."""
 
-    def __init__(self, segmenter: Segmenter, limits: ContinuityLimits) -> None:
-        super().__init__(segmenter, limits)
-        self._ready = np.zeros((0, 0), np.uint8)
+    _ready = np.zeros((0, 0), np.uint8)
 
-    def step(self, frame: Frame, confidence: bool = False) -> Segmentation:
-        """A mask of the frame's size."""
+    def step_together(
+        self, frames: Sequence[tuple[SegmentationStream, Frame]], confidence: bool = False
+    ) -> list[Segmentation | StaleFrame]:
+        """Masks of the frames' sizes."""
+        return [self._answer(frame) for _, frame in frames]
+
+    def _answer(self, frame: Frame) -> Segmentation:
         size = (frame.height, frame.width)
         if self._ready.shape != size:
             self._ready = np.random.default_rng(1).integers(0, 11, size, np.uint8)
@@ -32,14 +37,6 @@ class InstantStream(SegmentationStream):
             reset_reason=None,
             times=StageTimes(0.0, 0.0, 0.0, 0.0),
         )
-
-
-class InstantSegmenter(Segmenter):
-    """Holds the real network and never asks it."""
-
-    def stream(self, limits: ContinuityLimits | None = None) -> SegmentationStream:
-        """A stream that returns at once."""
-        return InstantStream(self, limits or ContinuityLimits())
 
 
 class InstantNode(SegmentationNode):

@@ -6,38 +6,58 @@ import threading
 
 import numpy as np
 
-from tdnet_ros.node.intake import Arrival, Cadence, Mailbox, Sender
+from tdnet_ros.node.intake import Arrival, Cadence, Sender, Waiting
 
 PERIOD_NS = 33_333_333
 
 
 def test_newest_arrival_wins_and_drops_are_counted() -> None:
-    mailbox = Mailbox()
+    mailbox = Waiting().mailbox()
     for index in range(5):
         mailbox.put(Arrival(bytes([index]), 0.0))
-    taken = mailbox.take()
-    assert taken is not None and taken.message == b"\x04"
+    assert [arrival.message for arrival in mailbox.take()] == [b"\x04"]
     assert (mailbox.received, mailbox.dropped) == (5, 4)
+    assert mailbox.take() == []
+
+
+def test_where_every_message_has_to_be_decoded_all_are_kept_in_order() -> None:
+    mailbox = Waiting().mailbox(in_order=True)
+    for index in range(3):
+        mailbox.put(Arrival(bytes([index]), 0.0))
+    assert [arrival.message for arrival in mailbox.take()] == [b"\x00", b"\x01", b"\x02"]
+    assert (mailbox.received, mailbox.dropped) == (3, 0)
 
 
 def test_reset_of_a_dropped_arrival_is_kept() -> None:
-    mailbox = Mailbox()
+    mailbox = Waiting().mailbox()
     mailbox.put(Arrival(b"a", 0.0, reset_reason="clock jumped"))
     mailbox.put(Arrival(b"b", 0.0))
-    taken = mailbox.take()
-    assert taken is not None and (taken.message, taken.reset_reason) == (b"b", "clock jumped")
+    assert [(taken.message, taken.reset_reason) for taken in mailbox.take()] == [(b"b", "clock jumped")]
+
+
+def test_an_arrival_in_any_mailbox_wakes_the_worker() -> None:
+    waiting = Waiting()
+    mailboxes = [waiting.mailbox() for _ in range(3)]
+    woken: list[bool] = []
+    worker = threading.Thread(target=lambda: woken.append(waiting.wait()))
+    worker.start()
+    mailboxes[1].put(Arrival(b"a", 0.0))
+    worker.join(5)
+    assert woken == [True]
+    assert [mailbox.is_empty for mailbox in mailboxes] == [True, False, True]
 
 
 def test_closing_wakes_the_worker_and_counts_what_was_waiting() -> None:
-    mailbox = Mailbox()
-    taken: list[Arrival | None] = []
-    worker = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    waiting = Waiting()
+    mailbox = waiting.mailbox()
+    woken: list[bool] = []
+    worker = threading.Thread(target=lambda: woken.append(waiting.wait()))
     worker.start()
-    mailbox.close()
+    waiting.close()
     worker.join(5)
-    assert taken == [None]
+    assert woken == [False]
     mailbox.put(Arrival(b"late", 0.0))
-    assert mailbox.take() is None
+    assert not waiting.wait() and mailbox.take() == []
 
 
 def observe(cadence: Cadence, stamps_ns: np.ndarray) -> int:

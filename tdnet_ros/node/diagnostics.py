@@ -19,6 +19,7 @@ class Health:
     """Counters and the latest troubles since activation. Each is written by one thread only."""
 
     published: int = 0
+    skipped: int = 0
     rejected: int = 0
     stale: int = 0
     failures: int = 0

@@ -26,41 +26,81 @@ class Arrival:
 
 
 class Mailbox:
-    """Holds one arrival. Putting a second one drops the first, and counts it; a reset that it carried is kept."""
+    """Holds what arrived from one camera until the worker takes it, and wakes the worker (``Waiting``).
 
-    def __init__(self) -> None:
-        self._waiting: Arrival | None = None
-        self._changed = threading.Condition()
+    Where the newest image wins it holds one: putting a second one drops the first, and counts it; a reset that it
+    carried is kept. ``in_order`` keeps all, in order, for messages of which every one has to be decoded.
+    """
+
+    def __init__(self, changed: threading.Condition, in_order: bool = False) -> None:
+        self._changed = changed
+        self._in_order = in_order
+        self._waiting: list[Arrival] = []
         self._closed = False
         self.received = 0
         self.dropped = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
     def put(self, arrival: Arrival) -> None:
         """Called for every message that arrives."""
         with self._changed:
+            if self._closed:
+                return
             self.received += 1
-            if self._waiting is not None:
+            if self._waiting and not self._in_order:
+                before = self._waiting.pop()
                 self.dropped += 1
                 if arrival.reset_reason is None:
-                    arrival = replace(arrival, reset_reason=self._waiting.reset_reason)
-            self._waiting = arrival
-            self._changed.notify()
+                    arrival = replace(arrival, reset_reason=before.reset_reason)
+            self._waiting.append(arrival)
+            self._changed.notify_all()
 
-    def take(self) -> Arrival | None:
-        """Wait for the newest arrival; None once the mailbox is closed."""
+    def take(self) -> list[Arrival]:
+        """All that waits, oldest first; does not wait for more."""
         with self._changed:
-            while self._waiting is None and not self._closed:
-                self._changed.wait()
-            arrival, self._waiting = self._waiting, None
-            return None if self._closed else arrival
+            arrivals, self._waiting = self._waiting, []
+            return arrivals
 
     def close(self) -> None:
-        """Let ``take`` return None from now on."""
+        """Take nothing more; what waits counts as dropped."""
         with self._changed:
-            self.dropped += self._waiting is not None
-            self._waiting = None
+            self.dropped += len(self._waiting)
+            self._waiting = []
+            self._closed = True
+
+
+class Waiting:
+    """Where the worker waits for any of several cameras' mailboxes."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._mailboxes: list[Mailbox] = []
+        self._closed = False
+
+    def mailbox(self, in_order: bool = False) -> Mailbox:
+        """A new mailbox to wait for as well."""
+        mailbox = Mailbox(self._changed, in_order)
+        self._mailboxes.append(mailbox)
+        return mailbox
+
+    def wait(self) -> bool:
+        """Wait until something lies in one of the mailboxes; False once closed."""
+        with self._changed:
+            while not self._closed and all(mailbox.is_empty for mailbox in self._mailboxes):
+                self._changed.wait()
+            return not self._closed
+
+    def close(self) -> None:
+        """Close all mailboxes and let ``wait`` return False from now on."""
+        with self._changed:
             self._closed = True
             self._changed.notify_all()
+        for mailbox in self._mailboxes:
+            mailbox.close()
 
 
 class Sender:

@@ -12,19 +12,25 @@ from sensor_msgs.msg import Image
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.msg import FrameLatency
 from tdnet_ros.node import transport
-from tdnet_ros.node.cdr import CompressedView, ImageView, serialize_image
+from tdnet_ros.node.cdr import serialize_image
+from tdnet_ros.node.inputs import Stamped
 from tdnet_ros.streaming import Segmentation
 from tdnet_ros.video.frame import Frame
 
 
 class Outputs:
-    """The publishers. Confidence and overlay cost nothing while nobody listens."""
+    """One camera's publishers; ``prefix`` begins their names.
 
-    def __init__(self, node: LifecycleNode, labels: LabelSet) -> None:
+    Confidence and overlay cost nothing while nobody listens.
+    """
+
+    def __init__(self, node: LifecycleNode, labels: LabelSet, prefix: str = "") -> None:
         overriding = QoSOverridingOptions.with_default_policies()
 
         def publisher(message_type: type, name: str, profile: object) -> object:
-            return node.create_lifecycle_publisher(message_type, name, profile, qos_overriding_options=overriding)
+            return node.create_lifecycle_publisher(
+                message_type, prefix + name, profile, qos_overriding_options=overriding
+            )
 
         self._node = node
         self._palette = labels.palette
@@ -38,21 +44,19 @@ class Outputs:
         """Whether somebody listens to the confidence."""
         return self._confidence.get_subscription_count() > 0
 
-    def publish_mask(self, view: ImageView | CompressedView, result: Segmentation) -> None:
+    def publish_mask(self, header: Stamped, result: Segmentation) -> None:
         """The mask with the input's header verbatim, handed over as serialised bytes: one copy of the pixels."""
-        self._mask.publish(_mono8(view, result.mask))
+        self._mask.publish(_mono8(header, result.mask))
 
-    def publish_extras(
-        self, view: ImageView | CompressedView, frame: Frame, result: Segmentation, opacity: float
-    ) -> None:
+    def publish_extras(self, header: Stamped, frame: Frame, result: Segmentation, opacity: float) -> None:
         """Confidence and overlay, for those who listen; after the mask, which must not wait for them."""
-        if result.confidence is not None:
-            self._confidence.publish(_mono8(view, result.confidence))
+        if result.confidence is not None and self.wants_confidence:
+            self._confidence.publish(_mono8(header, result.confidence))
         if self._overlay.get_subscription_count() > 0:
             image = self._blend(frame, result.mask, opacity)
             height, width = result.mask.shape
             self._overlay.publish(
-                serialize_image(view.sec, view.nanosec, view.frame_id, height, width, "rgb8", 3 * width, image)
+                serialize_image(header.sec, header.nanosec, header.frame_id, height, width, "rgb8", 3 * width, image)
             )
 
     def publish_latency(self, message: FrameLatency) -> None:
@@ -75,6 +79,6 @@ class Outputs:
         return np.asarray(cv2.addWeighted(self._palette[mask], opacity, picture, 1 - opacity, 0), np.uint8)
 
 
-def _mono8(view: ImageView | CompressedView, values: npt.NDArray[np.uint8]) -> bytes:
+def _mono8(header: Stamped, values: npt.NDArray[np.uint8]) -> bytes:
     height, width = values.shape
-    return serialize_image(view.sec, view.nanosec, view.frame_id, height, width, "mono8", width, values)
+    return serialize_image(header.sec, header.nanosec, header.frame_id, height, width, "mono8", width, values)

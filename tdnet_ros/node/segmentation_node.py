@@ -1,12 +1,8 @@
-"""Subscribes to a camera, publishes a mask for the newest image, and says how long everything took."""
+"""Subscribes to cameras, publishes a mask for the newest image of each, and says how long everything took."""
 
 from __future__ import annotations
 
 import sys
-import threading
-import time
-import traceback
-from dataclasses import replace
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -15,38 +11,25 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import MessageInfo
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from tdnet_ros.errors import ConfigurationError, StaleFrame, TdnetRosError
-from tdnet_ros.node import messages, transport
-from tdnet_ros.node.cdr import CompressedView, ImageView, peek_header
-from tdnet_ros.node.diagnostics import Health, Report, diagnose
-from tdnet_ros.node.intake import Arrival, Cadence, Mailbox, Sender
-from tdnet_ros.node.latency import FrameTimes, latency_message
-from tdnet_ros.node.outputs import Outputs
+from tdnet_ros.errors import ConfigurationError, TdnetRosError
+from tdnet_ros.node import transport
+from tdnet_ros.node.camera import Camera
+from tdnet_ros.node.intake import Waiting
 from tdnet_ros.node.parameters import SegmentationParameters
 from tdnet_ros.node.process import run_task
 from tdnet_ros.node.settings import changed, declare_settings
-from tdnet_ros.streaming import SegmentationStream, Segmenter
-from tdnet_ros.video.frame import Frame
+from tdnet_ros.node.worker import Worker
+from tdnet_ros.streaming import Segmenter
 
-_LOG_PERIOD_S = 2.0
-_GIVE_WAY_S = 1e-4
-_INPUTS = {
-    "raw": (Image, "", messages.image_view, messages.to_frame),
-    "compressed": (CompressedImage, "/compressed", messages.compressed_view, messages.compressed_to_frame),
-}
+_ONE_CAMERA = ("",)
 
 
 class SegmentationNode(LifecycleNode):
     """Configure loads the weights, activate subscribes, deactivate stops, cleanup frees the network.
 
-    Messages are only stored on the executor's thread; a worker decodes, segments and publishes. The worker is the
-    only thread that touches the stream: others leave a reset's reason for it to pick up.
+    What belongs to one camera is a Camera's affair, the work on their images a Worker's.
     """
 
     #: The engine. Another one measures what the node alone costs.
@@ -57,12 +40,9 @@ class SegmentationNode(LifecycleNode):
         self.parameters = declare_settings(self, SegmentationParameters)
         self.failure: TdnetRosError | None = None
         self._segmenter: Segmenter | None = None
-        self._outputs: Outputs | None = None
-        self._worker: threading.Thread | None = None
+        self._cameras: list[Camera] = []
+        self._worker: Worker | None = None
         self._enabled = True
-        self._reset_reason: str | None = None  # for the next message to carry
-        self._mailbox, self._cadence, self._sender, self._health = Mailbox(), Cadence(), Sender(), Health()
-        self._stream: SegmentationStream | None = None
         self._transport = transport.use_shared_memory_profile()
         if self._transport.warning:
             self.get_logger().warning(self._transport.warning)
@@ -88,49 +68,24 @@ class SegmentationNode(LifecycleNode):
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        parameters = self.parameters
         try:
-            self._segmenter = self.segmenter_type(
-                parameters.model,
-                parameters.weights or None,
-                parameters.device,
-                parameters.precision,
-                parameters.input_height,
-                parameters.threads,
-                parameters.runtime,
-                parameters.score_memory,
-            )
-            network = self._segmenter.network.info
-            self._segmenter.warm_up(*network.input_size)
+            self._segmenter = self._load(self.parameters)
         except TdnetRosError as error:
             self.failure = error
             self.get_logger().error(str(error))
-            self._segmenter = None
             return TransitionCallbackReturn.FAILURE
-        self._outputs = Outputs(self, self._segmenter.labels)
-        self.get_logger().info(f"{network.name} on {self._segmenter.runtime.describe()} is ready")
-        self.get_logger().info(f"terms of the weights: {network.stated_terms}")
+        self._cameras = [Camera(self, name, self.parameters, self._segmenter.labels) for name in _ONE_CAMERA]
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._segmenter is not None
-        self._stream = self._segmenter.stream(self.parameters.limits)
-        self._mailbox, self._cadence, self._health = Mailbox(), Cadence(), Health()
-        self._sender, self._reset_reason = Sender(), None
-        message_type, suffix, *_ = _INPUTS[self.parameters.input_transport]
-        self._subscription = self.create_subscription(
-            message_type,
-            self.resolve_topic_name("image") + suffix,
-            self._receive,
-            transport.IMAGE_INPUT,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            raw=True,
-        )
+        waiting = Waiting()
+        for camera in self._cameras:
+            camera.start(self._segmenter.stream(self.parameters.limits), waiting)
         self._timer = self.create_timer(1.0, self._publish_diagnostics)
         result = super().on_activate(state)
-        self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name="segmentation")
-        self._worker.start()
-        self.get_logger().info(f"segmenting {self._subscription.topic_name}")
+        self._worker = Worker(self._segmenter, self._cameras, waiting)
+        self.get_logger().info(f"segmenting {', '.join(camera.topic for camera in self._cameras)}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -146,82 +101,79 @@ class SegmentationNode(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    def _load(self, parameters: SegmentationParameters) -> Segmenter:
+        """The network with its weights, every step of it made ready. Raises what is wrong with the parameters."""
+        segmenter = self.segmenter_type(
+            parameters.model,
+            parameters.weights or None,
+            parameters.device,
+            parameters.precision,
+            parameters.input_height,
+            parameters.threads,
+            parameters.runtime,
+            parameters.score_memory,
+        )
+        network = segmenter.network.info
+        segmenter.warm_up(*network.input_size, cameras=len(_ONE_CAMERA))
+        self.get_logger().info(f"{network.name} on {segmenter.runtime.describe()} is ready")
+        self.get_logger().info(f"terms of the weights: {network.stated_terms}")
+        return segmenter
+
     def _stop_work(self) -> None:
         if self._worker is None:
             return
         self.destroy_timer(self._timer)
-        self.destroy_subscription(self._subscription)
-        self._mailbox.close()
-        self._worker.join()
-        self._worker = self._stream = None
+        for camera in self._cameras:
+            camera.stop()
+        self._worker.stop()
+        self._worker = None
 
     def _release(self) -> None:
-        if self._outputs is not None:
-            self._outputs.destroy()
-        self._outputs = self._segmenter = None
+        for camera in self._cameras:
+            camera.destroy()
+        self._cameras, self._segmenter = [], None
 
-    # Executor's thread
-
-    def _receive(self, message: bytes, info: MessageInfo) -> None:
-        now_s = self._health.last_input_s = time.perf_counter()
-        if not self._enabled:
-            return
-        missing = max(self._sender.observe(info), self._missing_by_stamp(message))
-        if missing:
-            self._health.lost_upstream += missing
-            self._health.last_lost_s = now_s
-        reason, self._reset_reason = self._reset_reason, None
-        self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason))
-        # Lets the worker have the interpreter: else it waits until the executor has prepared its next wait.
-        time.sleep(_GIVE_WAY_S)
-
-    def _missing_by_stamp(self, message: bytes) -> int:
-        try:
-            sec, nanosec, _ = peek_header(message)
-        except TdnetRosError:
-            return 0  # the worker says what is wrong with it
-        if (sec, nanosec) == (0, 0):
-            return 0
-        return self._cadence.observe(sec * 1_000_000_000 + nanosec, self.parameters.max_gap_s)
+    # Parameters, services and clock, on the executor's thread
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
             self.parameters = changed(self.parameters, parameters, working=self._segmenter is not None)
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        for camera in self._cameras:
+            camera.parameters = self.parameters
         return SetParametersResult(successful=True)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if request.data and not self._enabled:
-            self._cadence.restart()
-            self._reset_reason = "resumed after a pause"
+        resumed = request.data and not self._enabled
         self._enabled = request.data
+        for camera in self._cameras:
+            if resumed:
+                camera.resume()
+            camera.enabled = self._enabled
         response.success, response.message = True, "enabled" if request.data else "disabled"
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._reset_reason = "asked for by ~/reset"
+        self._ask_for_reset("asked for by ~/reset")
         response.success, response.message = True, "the window is emptied before the next image"
         return response
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
-        self._reset_reason = f"clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s"
+        self._ask_for_reset(f"clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
+
+    def _ask_for_reset(self, reason: str) -> None:
+        for camera in self._cameras:
+            camera.ask_for_reset(reason)
+
+    # Diagnostics
 
     def _publish_diagnostics(self) -> None:
-        assert self._segmenter is not None and self._stream is not None
-        report = Report(
-            received=self._mailbox.received,
-            dropped=self._mailbox.dropped,
-            resets=self._stream.resets,
-            input_rate_hz=self._cadence.rate_hz,
-            publishers=self.count_publishers(self._subscription.topic_name),
-            topic=self._subscription.topic_name,
-            facts=self._facts(self._segmenter),
-        )
+        assert self._segmenter is not None
+        facts = self._facts(self._segmenter)
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        name = f"{self.get_fully_qualified_name().lstrip('/')}: segmentation"
-        array.status = [diagnose(name, self._health, report, self.parameters, self._enabled)]
+        array.status = [camera.diagnose(facts) for camera in self._cameras]
         self._diagnostics.publish(array)
 
     def _facts(self, segmenter: Segmenter) -> dict[str, str]:
@@ -236,68 +188,6 @@ class SegmentationNode(LifecycleNode):
             "transport warning": self._transport.warning,
             "device memory (MiB)": "n/a" if memory_mib is None else f"{memory_mib:.0f}",
         }
-
-    # Worker's thread
-
-    def _work(self, mailbox: Mailbox) -> None:
-        while (arrival := mailbox.take()) is not None:
-            try:
-                self._segment(arrival)
-            except StaleFrame:
-                self._health.stale += 1
-            except TdnetRosError as error:
-                self._health.rejected += 1
-                self._report(str(error))
-            except Exception as error:
-                # Nothing that a frame does to the network may end the node; the window is not trusted any more.
-                self._health.failures += 1
-                if self._stream is not None:
-                    self._stream.reset(f"{type(error).__name__} while segmenting")
-                self._report(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-    def _segment(self, arrival: Arrival) -> None:
-        assert self._stream is not None and self._outputs is not None
-        times = FrameTimes(arrival.arrived_s, time.perf_counter())
-        *_, parse, convert = _INPUTS[self.parameters.input_transport]
-        view = parse(arrival.message)
-        frame: Frame = replace(convert(view), sender=arrival.sender)
-        times.decoded_s = time.perf_counter()
-        self._stream.limits = self.parameters.limits
-        if arrival.reset_reason is not None:
-            self._stream.reset(arrival.reset_reason)
-        result = self._stream.step(frame, confidence=self._outputs.wants_confidence)
-        times.segmented_s = time.perf_counter()
-        self._outputs.publish_mask(view, result)
-        times.published_s = time.perf_counter()
-        age_ms = self._age_ms(frame)
-        if result.reset_reason is not None:
-            self.get_logger().warning(f"window emptied: {result.reset_reason}")
-        message = latency_message(_header(view), result, times, age_ms)
-        message.sequence = self._health.published
-        message.dropped_total, message.lost_upstream_total = self._mailbox.dropped, self._health.lost_upstream
-        self._outputs.publish_latency(message)
-        self._health.published += 1
-        self._health.node_ms.add(times.node_ms)
-        self._health.age_ms.add(age_ms)
-        self._outputs.publish_extras(view, frame, result, self.parameters.overlay_opacity)
-
-    def _age_ms(self, frame: Frame) -> float:
-        now_ns = self.get_clock().now().nanoseconds
-        if frame.stamp_ns is None or now_ns == 0:
-            return float("nan")
-        return (now_ns - frame.stamp_ns) / 1e6
-
-    def _report(self, text: str, details: str = "") -> None:
-        self._health.trouble(text)
-        self.get_logger().error(text, throttle_duration_sec=_LOG_PERIOD_S)
-        if details:
-            self.get_logger().debug(details)
-
-
-def _header(view: ImageView | CompressedView) -> Header:
-    header = Header(frame_id=view.frame_id)
-    header.stamp.sec, header.stamp.nanosec = view.stamp
-    return header
 
 
 class _Task:

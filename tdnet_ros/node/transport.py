@@ -49,6 +49,8 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, latched: bool = False
 
 #: Camera images in: the newest frame wins and none is waited for. Matches every publisher.
 IMAGE_INPUT = _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
+#: Video packets in: every one is needed, so they may wait for the node's thread. Matches every publisher.
+PACKET_INPUT = _keep_last(60, ReliabilityPolicy.BEST_EFFORT)
 #: Camera images out (the player): reliable, so that subscribers of both kinds match.
 CAMERA = _keep_last(5, ReliabilityPolicy.RELIABLE)
 #: Masks, and what belongs to one each: confidence, latency, camera_info. Matches every subscriber.

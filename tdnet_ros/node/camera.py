@@ -1,0 +1,223 @@
+"""One camera's face to the ROS graph: its subscription, its stream, what it publishes, and how it fares."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import MessageInfo, Subscription
+from std_msgs.msg import Header
+
+from tdnet_ros.errors import StaleFrame, TdnetRosError
+from tdnet_ros.labels import LabelSet
+from tdnet_ros.node.cdr import peek_header
+from tdnet_ros.node.diagnostics import Health, Report, diagnose
+from tdnet_ros.node.inputs import INPUTS, Stamped
+from tdnet_ros.node.intake import Arrival, Cadence, Mailbox, Sender, Waiting
+from tdnet_ros.node.latency import FrameTimes, latency_message
+from tdnet_ros.node.outputs import Outputs
+from tdnet_ros.node.parameters import SegmentationParameters
+from tdnet_ros.streaming import Segmentation, SegmentationStream
+from tdnet_ros.video.frame import Frame
+
+_LOG_PERIOD_S = 2.0
+_GIVE_WAY_S = 1e-4
+
+
+@dataclass
+class Picture:
+    """A frame on its way through the node: the header that its mask will have, and when it got how far."""
+
+    header: Stamped
+    frame: Frame
+    times: FrameTimes
+
+
+class Camera:
+    """A camera of the node. Its publishers exist from construction to ``destroy``, the rest from start to stop.
+
+    Messages are only stored on the executor's thread. The worker alone touches decoder and stream: others leave a
+    reset's reason for it to pick up. ``name`` prefixes the topics; empty for a node's only camera.
+    """
+
+    def __init__(self, node: LifecycleNode, name: str, parameters: SegmentationParameters, labels: LabelSet) -> None:
+        self.name = name
+        self.parameters = parameters  # replaced when one of them changes
+        self.enabled = True
+        self._node = node
+        self._prefix = f"{name}/" if name else ""
+        self._outputs = Outputs(node, labels, self._prefix)
+        self._input = INPUTS[parameters.input_transport]
+        self._subscription: Subscription | None = None
+
+    # Lifecycle
+
+    def start(self, stream: SegmentationStream, waiting: Waiting) -> None:
+        """Subscribe. What went before is forgotten. Raises ConfigurationError where the message type is missing."""
+        message_type = self._input.load_type()
+        self.stream = stream
+        self._decoder = self._input.make_decoder()
+        self._mailbox: Mailbox = waiting.mailbox(self._input.in_order)
+        self._cadence, self._sender, self._health = Cadence(), Sender(), Health()
+        self._reset_reason: str | None = None  # for the next message to carry
+        self.topic = self._node.resolve_topic_name(f"{self._prefix}image") + self._input.suffix
+        self._subscription = self._node.create_subscription(
+            message_type,
+            self.topic,
+            self._receive,
+            self._input.qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=True,
+        )
+
+    def stop(self) -> None:
+        """Unsubscribe; the stream keeps what it has until the next start."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def destroy(self) -> None:
+        """Take the publishers off the node."""
+        self._outputs.destroy()
+
+    # Executor's thread
+
+    def resume(self) -> None:
+        """Images are taken again after a pause."""
+        self._cadence.restart()
+        self.ask_for_reset("resumed after a pause")
+
+    def ask_for_reset(self, reason: str) -> None:
+        """Empty the window before the next image, and say why."""
+        self._reset_reason = reason
+
+    def diagnose(self, facts: dict[str, str]) -> DiagnosticStatus:
+        """The camera's status now; ``facts`` are those of the node."""
+        report = Report(
+            received=self._mailbox.received,
+            dropped=self._dropped,
+            resets=self.stream.resets,
+            input_rate_hz=self._cadence.rate_hz,
+            publishers=self._node.count_publishers(self.topic),
+            topic=self.topic,
+            facts=facts,
+        )
+        name = f"{self._node.get_fully_qualified_name().lstrip('/')}: {self.name or 'segmentation'}"
+        return diagnose(name, self._health, report, self.parameters, self.enabled)
+
+    def _receive(self, message: bytes, info: MessageInfo) -> None:
+        now_s = self._health.last_input_s = time.perf_counter()
+        if not self.enabled:
+            return
+        missing = max(self._sender.observe(info), self._missing_by_stamp(message))
+        if missing:
+            self._health.lost_upstream += missing
+            self._health.last_lost_s = now_s
+        reason, self._reset_reason = self._reset_reason, None
+        self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason))
+        # Lets the worker have the interpreter: else it waits until the executor has prepared its next wait.
+        time.sleep(_GIVE_WAY_S)
+
+    def _missing_by_stamp(self, message: bytes) -> int:
+        try:
+            sec, nanosec, _ = peek_header(message)
+        except TdnetRosError:
+            return 0  # the worker says what is wrong with it
+        if (sec, nanosec) == (0, 0):
+            return 0
+        return self._cadence.observe(sec * 1_000_000_000 + nanosec, self.parameters.max_gap_s)
+
+    # Worker's thread
+
+    @property
+    def wants_confidence(self) -> bool:
+        """Whether somebody listens to the confidence."""
+        return self._outputs.wants_confidence
+
+    def take(self) -> Picture | None:
+        """The newest frame of what has arrived, the stream made ready for it; None when there is none."""
+        newest: Picture | None = None
+        for arrival in self._mailbox.take():
+            with self.attended():
+                picture = self._decode(arrival)
+                if picture is not None:
+                    self._health.skipped += newest is not None
+                    newest = picture
+        return newest
+
+    def publish(self, picture: Picture, result: Segmentation) -> None:
+        """The mask, and how long everything took."""
+        self._outputs.publish_mask(picture.header, result)
+        times = picture.times
+        times.published_s = time.perf_counter()
+        age_ms = self._age_ms(picture.frame)
+        if result.reset_reason is not None:
+            self._node.get_logger().warning(f"{self._prefix}window emptied: {result.reset_reason}")
+        message = latency_message(_header(picture.header), result, times, age_ms)
+        message.camera = self.name
+        message.sequence = self._health.published
+        message.dropped_total, message.lost_upstream_total = self._dropped, self._health.lost_upstream
+        self._outputs.publish_latency(message)
+        self._health.published += 1
+        self._health.node_ms.add(times.node_ms)
+        self._health.age_ms.add(age_ms)
+
+    def publish_extras(self, picture: Picture, result: Segmentation) -> None:
+        """Confidence and overlay, for those who listen; after the masks, which must not wait for them."""
+        self._outputs.publish_extras(picture.header, picture.frame, result, self.parameters.overlay_opacity)
+
+    @contextlib.contextmanager
+    def attended(self) -> Iterator[None]:
+        """What goes wrong with one of this camera's frames is counted and reported, and ends nothing but the frame."""
+        try:
+            yield
+        except StaleFrame:
+            self._health.stale += 1
+        except TdnetRosError as error:
+            self._health.rejected += 1
+            self._report(str(error))
+        except Exception as error:
+            # Nothing that a frame does to the network may end the node; the window is not trusted any more.
+            self._health.failures += 1
+            self.stream.reset(f"{type(error).__name__} while segmenting")
+            self._report(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _decode(self, arrival: Arrival) -> Picture | None:
+        times = FrameTimes(arrival.arrived_s, time.perf_counter())
+        self.stream.limits = self.parameters.limits
+        if arrival.reset_reason is not None:
+            self.stream.reset(arrival.reset_reason)
+        decoded = self._decoder.decode(arrival.message)
+        times.decoded_s = time.perf_counter()
+        if decoded is None:
+            return None
+        return Picture(decoded.header, replace(decoded.frame, sender=arrival.sender), times)
+
+    @property
+    def _dropped(self) -> int:
+        """Images that arrived and gave way to a newer one."""
+        return self._mailbox.dropped + self._health.skipped
+
+    def _age_ms(self, frame: Frame) -> float:
+        now_ns = self._node.get_clock().now().nanoseconds
+        if frame.stamp_ns is None or now_ns == 0:
+            return float("nan")
+        return (now_ns - frame.stamp_ns) / 1e6
+
+    def _report(self, text: str, details: str = "") -> None:
+        self._health.trouble(text)
+        self._node.get_logger().error(f"{self._prefix}{text}", throttle_duration_sec=_LOG_PERIOD_S)
+        if details:
+            self._node.get_logger().debug(details)
+
+
+def _header(stamped: Stamped) -> Header:
+    header = Header(frame_id=stamped.frame_id)
+    header.stamp.sec, header.stamp.nanosec = stamped.sec, stamped.nanosec
+    return header

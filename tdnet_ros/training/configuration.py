@@ -84,6 +84,30 @@ class AugmentationSettings:
 
 
 @dataclass(frozen=True)
+class KeyframeSettings:
+    """Clips of one picture under a camera's motion, with motion as a codec would tell it (keyframe_clips.py).
+
+    Per frame between the keyframe and the current one the camera comes nearer by about ``zoom`` (standard deviation,
+    as a share of the distance of what it sees), turns by ``pan_px`` and rolls by ``roll_rad``; ``shake_px`` is that of
+    each frame by itself. Of the keyframes a share ``occluder_share`` shows something that is gone afterwards. Motion
+    is off by ``vector_noise_px`` per cell and frame, a share ``wrong_share`` of cells has vectors of nothing, and a
+    share ``unknown_share`` none (each is the largest; a clip has up to that). Of the clips a share ``quantised_share``
+    has pictures whose block transform is rounded to steps of at most ``quantisation``, of 255.
+    """
+
+    zoom: float = 0.02
+    pan_px: float = 2.0
+    roll_rad: float = 0.002
+    shake_px: float = 0.7
+    occluder_share: float = 0.3
+    vector_noise_px: float = 0.3
+    wrong_share: float = 0.1
+    unknown_share: float = 0.25
+    quantised_share: float = 0.6
+    quantisation: float = 20.0
+
+
+@dataclass(frozen=True)
 class OptimiserSettings:
     """AdamW, at a rate that rises over ``warmup_steps`` and falls to 0 as (1 - progress) ** 0.9 in each stage.
 
@@ -155,6 +179,7 @@ class TrainingConfiguration:
     validate_every: int = 500
     data: DataSettings = field(default_factory=DataSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    keyframes: KeyframeSettings = field(default_factory=KeyframeSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     stages: tuple[StageSettings, ...] = (StageSettings("single"), StageSettings("tdnet"))
 

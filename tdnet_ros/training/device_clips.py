@@ -7,6 +7,7 @@ and make their own share of them, so that more processes train on the same clips
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,16 +35,22 @@ class Clips(NamedTuple):
     teacher: TeacherView | None
 
 
-class Draw(NamedTuple):
-    """One clip: its frames, a map from picture to crop (3, 3) for each, and gamma, gain (3,) and offset."""
+class Light(NamedTuple):
+    """How one clip's pictures are recoloured: gamma, gain (3,), offset and the standard deviation of noise, 0 to 1."""
 
-    frames: list[int]
-    views: list[Floats]
     gamma: float
     gain: Floats
     offset: float
     noise: float
     noise_seed: int
+
+
+class Draw(NamedTuple):
+    """One clip: its frames, a map from picture to crop (3, 3) for each, and its light."""
+
+    frames: list[int]
+    views: list[Floats]
+    light: Light
 
 
 class DeviceClips:
@@ -63,10 +70,13 @@ class DeviceClips:
         draws = [self._draw(random, length) for _ in range(size)]
         return self._render(draws[rank * size // processes : (rank + 1) * size // processes], length)
 
+    def newest(self, random: np.random.Generator) -> int:
+        """A clip's newest frame."""
+        return int(random.choice(len(self.probabilities), p=self.probabilities))
+
     def _draw(self, random: np.random.Generator, length: int) -> Draw:
-        newest = int(random.choice(len(self.probabilities), p=self.probabilities))
-        settings, strength = self.settings, self.settings.photometric
-        view = self._view(random)
+        newest, settings = self.newest(random), self.settings
+        view = self.view(random)
         frames, views = [newest] * length, [view]
         slow = random.random() < settings.slow_share
         if length > 1 and (
@@ -77,11 +87,20 @@ class DeviceClips:
         else:
             for _ in range(length - 1):
                 views.insert(0, self._camera_motion(random) @ views[0])
+        return Draw(frames, views, self.light(random))
+
+    def light(self, random: np.random.Generator) -> Light:
+        """Light, colour and noise of one clip."""
+        strength = self.settings.photometric
         gamma = float(np.exp(strength * random.uniform(-0.3, 0.3)))
         gain = 1 + strength * (random.uniform(0.75, 1.25) * random.uniform(0.94, 1.06, 3) - 1)
         offset = strength * random.uniform(-20, 20) / 255
-        noise = settings.noise * random.uniform() / 255
-        return Draw(frames, views, gamma, gain, offset, noise, int(random.integers(2**31)))
+        noise = self.settings.noise * random.uniform() / 255
+        return Light(gamma, gain, offset, noise, int(random.integers(2**31)))
+
+    def is_stream(self, first: int, last: int) -> bool:
+        """Whether the frames of these numbers, and all between, are of one stream."""
+        return self._follow(last, last - first + 1, self.settings.dense_gap_s)
 
     def _follow(self, newest: int, length: int, gap_s: float) -> bool:
         """Whether the frames up to ``newest`` are of one drive and at most that far apart."""
@@ -91,7 +110,7 @@ class DeviceClips:
             for i in range(first, newest)
         )
 
-    def _view(self, random: np.random.Generator) -> Floats:
+    def view(self, random: np.random.Generator) -> Floats:
         """Map from picture to crop: random scale, mirror and place."""
         (height, width), (rows, columns) = self.store.labels.shape[1:], self.settings.crop
         scale = float(np.exp(random.uniform(*np.log(self.settings.scale))))
@@ -113,41 +132,61 @@ class DeviceClips:
     def _render(self, draws: list[Draw], length: int) -> Clips:
         store, (rows, columns) = self.store, self.settings.crop
         device = store.images.device
-        height, width = store.labels.shape[1:]
-        # affine_grid wants the map from the crop's to the picture's coordinates, both from -1 to 1 at the borders.
-        from_unit = np.array([[columns / 2, 0, columns / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
-        to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
-        maps = [to_unit @ np.linalg.inv(draw.views[t]) @ from_unit for t in range(length) for draw in draws]
-        theta = torch.tensor(np.stack(maps)[:, :2], dtype=torch.float32, device=device)
-        index = torch.tensor([draw.frames[t] for t in range(length) for draw in draws], device=device)
-        grid = F.affine_grid(theta, [len(maps), 3, rows, columns], align_corners=False)
-        images = F.grid_sample(store.images[index].float() / 255, grid, align_corners=False)
-
-        def per_clip(values: object) -> Tensor:
-            told = torch.tensor(np.array(values), dtype=torch.float32, device=device)
-            return told.view(len(draws), -1, 1, 1).repeat(length, 1, 1, 1)
-
-        gamma, gain, offset = (
-            per_clip([getattr(draw, name) for draw in draws]) for name in ("gamma", "gain", "offset")
+        theta = torch.tensor(
+            np.stack([self.unit_map(draw.views[t]) for t in range(length) for draw in draws])[:, :2],
+            dtype=torch.float32,
+            device=device,
         )
-        images = images.clamp(0, 1) ** gamma * gain + offset
-        if self.settings.noise:
-            images += per_clip([draw.noise for draw in draws]) * _noise(draws, images.shape, device)
-        images = images.clamp(0, 1)
-        # Shifted by one, so that unlabelled pixels and those outside the picture are both 0.
-        shifted = torch.where(store.labels[index] == UNLABELLED, 0, store.labels[index] + 1).float()
-        ids = F.grid_sample(shifted[:, None], grid, mode="nearest", align_corners=False)[:, 0].long()
-        labels = torch.where(ids == 0, UNLABELLED, ids - 1)
+        index = torch.tensor([draw.frames[t] for t in range(length) for draw in draws], device=device)
+        grid = F.affine_grid(theta, [len(theta), 3, rows, columns], align_corners=False)
+        images = relight(cut_images(store, index, grid), [draw.light for draw in draws])
+        labels = cut_labels(store, index, grid)
         shape, newest = (length, len(draws)), slice(-len(draws), None)
         teacher = self.teacher.view(index[newest], theta[newest], (rows, columns)) if self.teacher else None
         return Clips(images.view(*shape, 3, rows, columns), labels.view(*shape, rows, columns), teacher)
 
+    def unit_map(self, view: Floats) -> Floats:
+        """Map (3, 3) from the crop's to the picture's coordinates, both from -1 to 1 at the borders, of a view."""
+        height, width = self.store.labels.shape[1:]
+        rows, columns = self.settings.crop
+        from_unit = np.array([[columns / 2, 0, columns / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
+        to_unit = np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
+        return np.asarray(to_unit @ np.linalg.inv(view) @ from_unit, np.float64)
 
-def _noise(draws: list[Draw], shape: torch.Size, device: torch.device) -> Tensor:
+
+def cut_images(store: FrameStore, index: Tensor, grid: Tensor) -> Tensor:
+    """Frames (N,) sampled at places (N, h, w, 2) from -1 to 1: (N, 3, h, w) in 0..1, black beyond the picture."""
+    return F.grid_sample(store.images[index].float() / 255, grid, align_corners=False)
+
+
+def cut_labels(store: FrameStore, index: Tensor, grid: Tensor) -> Tensor:
+    """As ``cut_images`` their labels (N, h, w) int64, unlabelled beyond the picture."""
+    # Shifted by one, so that unlabelled pixels and those outside the picture are both 0.
+    shifted = torch.where(store.labels[index] == UNLABELLED, 0, store.labels[index] + 1).float()
+    ids = F.grid_sample(shifted[:, None], grid, mode="nearest", align_corners=False)[:, 0].long()
+    return torch.where(ids == 0, UNLABELLED, ids - 1)
+
+
+def relight(images: Tensor, lights: Sequence[Light]) -> Tensor:
+    """Images (T * B, 3, h, w) of B clips of T frames, frame after frame, each clip in its light."""
+    device, length = images.device, len(images) // len(lights)
+
+    def per_clip(values: object) -> Tensor:
+        told = torch.tensor(np.array(values), dtype=torch.float32, device=device)
+        return told.view(len(lights), -1, 1, 1).repeat(length, 1, 1, 1)
+
+    gamma, gain, offset = (per_clip([getattr(light, name) for light in lights]) for name in ("gamma", "gain", "offset"))
+    images = images.clamp(0, 1) ** gamma * gain + offset
+    if any(light.noise for light in lights):
+        images += per_clip([light.noise for light in lights]) * _noise(lights, images.shape, device)
+    return images.clamp(0, 1)
+
+
+def _noise(lights: Sequence[Light], shape: torch.Size, device: torch.device) -> Tensor:
     """Standard normal noise, another for each frame, the same for a clip whichever process makes it."""
-    frames = len(draws)
-    noise = torch.empty((shape[0] // frames, frames, *shape[1:]), device=device)
-    for index, draw in enumerate(draws):
-        generator = torch.Generator(device).manual_seed(draw.noise_seed)
+    clips = len(lights)
+    noise = torch.empty((shape[0] // clips, clips, *shape[1:]), device=device)
+    for index, light in enumerate(lights):
+        generator = torch.Generator(device).manual_seed(light.noise_seed)
         noise[:, index] = torch.randn(noise[:, index].shape, generator=generator, device=device)
     return noise.view(shape)

@@ -6,7 +6,7 @@ authors' poster names the network that they start from, DeepLabV2. Everything el
 
 * keyframes through the whole network, and between them the keyframe's feature, warped, and the head: Deep Feature Flow
   (Zhu et al., CVPR 2017, section 3), without its field of scales, which comes out of the flow network;
-* motion chained from frame to frame back to the keyframe: CoViAR (Wu et al., CVPR 2018, section 3.2), ``video/motion``;
+* motion chained from frame to frame back to the keyframe: CoViAR (Wu et al., CVPR 2018), ``video/motion``;
 * trunk and head: DeepLabV2 (Chen et al., TPAMI 2018), ResNet of output stride 8 and atrous spatial pyramid pooling.
 
 The boundary-aware stream and the teacher, which the paper is named after, act in training alone: no part of them stands

@@ -14,8 +14,9 @@ def boundary_labels(labels: Tensor, width_px: int = 1) -> Tensor:
     """Labels (B, H, W) -> (B, H, W) uint8: 1 on a boundary, 0 elsewhere, UNLABELLED where nobody can say.
 
     A boundary pixel has a 4-neighbour of another class; it is then grown by ``width_px`` in all eight directions (a
-    square of 2 width_px + 1), as Gated-SCNN (Takikawa et al., ICCV 2019) derives its ground truth from masks. Where a class meets void, nothing is known of the boundary between what void hides: all that lies within the
-    same distance of an unlabelled pixel is ignored, unless a boundary of two known classes is at least as near.
+    square of 2 width_px + 1). Gated-SCNN (Takikawa et al., ICCV 2019) derives its ground truth from masks as well.
+    Where a class meets void, nothing is known of the boundary that void hides: all that lies within the same distance
+    of an unlabelled pixel is ignored, unless a boundary of two known classes reaches there.
     """
     known = labels != UNLABELLED
     boundary = torch.zeros_like(known)

@@ -9,16 +9,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from video_packets import packet_message
 
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.evaluation.bags import BagWriter
 from tdnet_ros.evaluation.bags import typestore as bag_types
 from tdnet_ros.evaluation.frames import frame_of
+from tdnet_ros.video.codecs import brightness_encoding_of, codec_of
 from tdnet_ros.video.packets import (
     COMPRESSED_IMAGE_TYPE,
     FFMPEG_TYPE,
     FOXGLOVE_TYPE,
-    codec_of,
     read_packet,
     typestore,
 )
@@ -43,21 +44,6 @@ def encode(count: int, b_frames: int = 0, codec: str = "libx264") -> list[bytes]
     return [bytes(packet) for packet in [*packets, *context.encode(None)]]
 
 
-def message(type_name: str, stamp_ns: int, data: bytes, encoding: str = "h264") -> bytes:
-    types = typestore().types
-    stamp = types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="front")
-    content = np.frombuffer(data, np.uint8)
-    if type_name == FFMPEG_TYPE:
-        fields = {"width": WIDTH, "height": HEIGHT, "pts": 0, "flags": 1, "is_bigendian": False}
-        made = types[type_name](header=header, encoding=encoding, data=content, **fields)
-    elif type_name == FOXGLOVE_TYPE:
-        made = types[type_name](timestamp=stamp, frame_id="front", format=encoding, data=content)
-    else:
-        made = types[type_name](header=header, format=encoding, data=content)
-    return bytes(typestore().serialize_cdr(made, type_name))
-
-
 def write(path: Path, type_name: str, packets: list[bytes], encoding: str = "h264") -> Path:
     for name in (FFMPEG_TYPE, FOXGLOVE_TYPE):
         if name not in bag_types().types:
@@ -66,7 +52,7 @@ def write(path: Path, type_name: str, packets: list[bytes], encoding: str = "h26
         bag.add_topic("/camera/image/video", type_name)
         for index, data in enumerate(packets):
             stamp_ns = (100 + index) * 10**9 // RATE_HZ
-            bag.write("/camera/image/video", stamp_ns + 7, message(type_name, stamp_ns, data, encoding))
+            bag.write("/camera/image/video", stamp_ns + 7, packet_message(type_name, data, stamp_ns, encoding))
     return path
 
 
@@ -133,8 +119,23 @@ def test_codecs_by_their_many_names(encoding: str, codec: str | None) -> None:
     assert codec_of(encoding) == codec
 
 
+@pytest.mark.parametrize(
+    ("encoding", "plane"),
+    [
+        ("h264;yuv420p;mono8;mono8", "mono8"),
+        ("h264;nv12;mono8;bayer_rggb8", "bayer_rggb8"),
+        ("h264;yuv420p;bayer_grbg8", "bayer_grbg8"),
+        ("h264;yuv420p;bgr8;bayer_rggb8", ""),
+        ("h264;yuv420p;bgr8;bgr8", ""),
+        ("libx264", ""),
+    ],
+)
+def test_images_of_one_channel_in_the_brightness_plane_are_recognised(encoding: str, plane: str) -> None:
+    assert brightness_encoding_of(encoding) == plane
+
+
 def test_a_message_without_a_video_is_refused() -> None:
     with pytest.raises(DecodeError, match="has encoding 'jpeg', expected one of"):
-        read_packet(message(FFMPEG_TYPE, 1, b"x", "jpeg"), FFMPEG_TYPE)
+        read_packet(packet_message(FFMPEG_TYPE, b"x", encoding="jpeg"), FFMPEG_TYPE)
     with pytest.raises(DecodeError, match="is damaged"):
-        read_packet(message(FFMPEG_TYPE, 1, b"x")[:20], FFMPEG_TYPE)
+        read_packet(packet_message(FFMPEG_TYPE, b"x")[:20], FFMPEG_TYPE)

@@ -1,10 +1,13 @@
-"""Packets for tests of the decoder: numbered, or not, and decoded all at once."""
+"""Packets for tests: numbered, or not, decoded all at once, or as the messages that carry them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
+from tdnet_ros.video.packets import FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
 
 
 def packets_of(data: Iterable[bytes], codec: str = "h264", counted: bool = True) -> list[VideoPacket]:
@@ -20,3 +23,21 @@ def decode_all(packets: Iterable[VideoPacket]) -> tuple[list[DecodedPicture], Pa
     decoder = PacketDecoder(vectors=True)
     pictures = [picture for packet in packets for picture in decoder.decode(packet)]
     return [*pictures, *decoder.flush()], decoder
+
+
+def packet_message(
+    type_name: str, data: bytes, stamp_ns: int = 10**9, encoding: str = "h264", pts: int = 0, little_endian: bool = True
+) -> bytes:
+    """A packet as a serialised FFMPEGPacket, CompressedVideo or CompressedImage, of camera "front"."""
+    types = typestore().types
+    stamp = types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="front")
+    content = np.frombuffer(data, np.uint8)
+    if type_name == FFMPEG_TYPE:
+        fields = {"width": 64, "height": 48, "pts": pts, "flags": 1, "is_bigendian": False}
+        made = types[type_name](header=header, encoding=encoding, data=content, **fields)
+    elif type_name == FOXGLOVE_TYPE:
+        made = types[type_name](timestamp=stamp, frame_id="front", format=encoding, data=content)
+    else:
+        made = types[type_name](header=header, format=encoding, data=content)
+    return bytes(typestore().serialize_cdr(made, type_name, little_endian=little_endian))

@@ -1,4 +1,4 @@
-"""Read and write sensor_msgs images in their serialised form, without copying the pixels on the way in.
+"""Read and write images in their serialised form, without copying the pixels on the way in; read video packets.
 
 rclpy's deserialize_message copies every pixel and costs some hundred microseconds for a 720p image; a raw
 subscription hands out the bytes, and a view into them costs a few microseconds. The layout is that of classic
@@ -25,6 +25,10 @@ _HEADER = struct.Struct("<2sxxiII")  # encapsulation, stamp.sec, stamp.nanosec, 
 _SIZE = struct.Struct("<III")  # height, width, length of encoding
 _STEP = struct.Struct("<II")  # step, length of data
 _LENGTH = struct.Struct("<I")
+_PACKET_SIZE = struct.Struct("<iiI")  # width, height, length of encoding
+_PACKET_FLAGS = struct.Struct("<QB?")  # pts, flags, is_bigendian
+#: Length of the encapsulation: 8-byte fields are aligned behind it.
+_ENCAPSULATION = 4
 
 
 class ImageView(NamedTuple):
@@ -74,6 +78,25 @@ class CompressedView(NamedTuple):
         return self.sec * 1_000_000_000 + self.nanosec
 
 
+class PacketView(NamedTuple):
+    """What FFMPEGPacket and CompressedVideo have in common; ``data`` looks into the message.
+
+    ``encoding`` is as the sender writes it; ``pts`` counts his packets, None where the message has no such field.
+    """
+
+    sec: int
+    nanosec: int
+    frame_id: str
+    encoding: str
+    pts: int | None
+    data: memoryview
+
+    @property
+    def stamp_ns(self) -> int:
+        """The stamp in nanoseconds; 0 when the sender left it unset."""
+        return self.sec * 1_000_000_000 + self.nanosec
+
+
 def is_little_endian_cdr(message: Buffer) -> bool:
     """Whether the message has the one encapsulation that this module reads."""
     return bytes(memoryview(message)[:2]) == LITTLE_ENDIAN_CDR
@@ -101,6 +124,31 @@ def view_compressed(message: Buffer) -> CompressedView:
     (length,) = _unpack(_LENGTH, view, position, "data", DecodeError)
     data = _slice(view, position + 4, length, "data", DecodeError)
     return CompressedView(sec, nanosec, frame_id, image_format, data)
+
+
+def view_ffmpeg_packet(message: Buffer) -> PacketView:
+    """View the serialised ffmpeg_image_transport_msgs/FFMPEGPacket; raises DecodeError as view_compressed does."""
+    view = memoryview(message)
+    sec, nanosec, frame_id, position = _read_header(view, DecodeError)
+    *_, length = _unpack(_PACKET_SIZE, view, position, "width, height and encoding", DecodeError)
+    encoding, position = _read_string(view, position + _PACKET_SIZE.size, length, "encoding", DecodeError)
+    position = ((position - _ENCAPSULATION + 7) & -8) + _ENCAPSULATION
+    pts, *_ = _unpack(_PACKET_FLAGS, view, position, "pts and flags", DecodeError)
+    position = (position + _PACKET_FLAGS.size + 3) & -4
+    (length,) = _unpack(_LENGTH, view, position, "data", DecodeError)
+    return PacketView(sec, nanosec, frame_id, encoding, pts, _slice(view, position + 4, length, "data", DecodeError))
+
+
+def view_compressed_video(message: Buffer) -> PacketView:
+    """View the serialised foxglove_msgs/CompressedVideo; raises DecodeError as view_compressed does."""
+    view = memoryview(message)
+    sec, nanosec, frame_id, position = _read_header(view, DecodeError)  # time and frame_id lie as in a header
+    (length,) = _unpack(_LENGTH, view, position, "data", DecodeError)
+    data = _slice(view, position + 4, length, "data", DecodeError)
+    position = (position + 4 + length + 3) & -4
+    (length,) = _unpack(_LENGTH, view, position, "format", DecodeError)
+    encoding, _ = _read_string(view, position + 4, length, "format", DecodeError)
+    return PacketView(sec, nanosec, frame_id, encoding, None, data)
 
 
 def peek_header(message: Buffer) -> tuple[int, int, str]:

@@ -12,8 +12,9 @@ from typing import Any, cast
 
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.video.bag_reader import BagReader, Topic
+from tdnet_ros.video.codecs import codec_of
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder
-from tdnet_ros.video.packets import PACKET_TYPES, codec_of, read_packet, typestore
+from tdnet_ros.video.packets import PACKET_TYPES, read_packet, typestore
 from tdnet_ros.video.sources import (
     COMPRESSED_TYPE,
     IMAGE_TYPE,

@@ -24,6 +24,10 @@ class AccessUnit:
     coded_size: tuple[int, int]
 
 
+#: A picture that needs others, of a stream that was joined before its parameter sets came.
+_BEFORE_PARAMETERS = AccessUnit(is_entry=False, is_intra=False, lost=0, fault="", coded_size=(0, 0))
+
+
 class HeaderWatch:
     """Reads the access units of one stream in decoding order.
 
@@ -48,6 +52,8 @@ class HeaderWatch:
         is_recovery_point, units = False, 0
         for unit in syntax.nal_units(data):
             units += 1
+            if unit.kind == syntax.SLICE and not self._pictures:
+                return _BEFORE_PARAMETERS
             if unit.kind in (syntax.SLICE, syntax.IDR_SLICE):
                 slices.append(syntax.read_slice_header(unit, self._sequences, self._pictures))
             elif unit.kind == syntax.SEQUENCE_PARAMETERS:

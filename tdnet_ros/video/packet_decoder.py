@@ -34,6 +34,8 @@ class VideoPacket:
     """One packet: when its image was taken and when it arrived, FFmpeg's name of its codec, and its bytes.
 
     ``pts`` counts the sender's packets one by one, None where it doesn't. H.264 comes in Annex B form.
+    ``brightness_encoding`` is that of an image of one channel which the brightness plane holds as it is
+    (``codecs.brightness_encoding_of``), '' where the picture is the image.
     """
 
     stamp_ns: int
@@ -42,6 +44,7 @@ class VideoPacket:
     codec: str
     data: bytes
     pts: int | None = None
+    brightness_encoding: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class DecodedPicture:
     def rgb(self) -> npt.NDArray[np.uint8]:
         """The pixels, uint8 (H, W, 3); converted at each call, so that pictures nobody looks at cost nothing."""
         return cast("npt.NDArray[np.uint8]", self.picture.to_ndarray(format="rgb24"))
+
+    def brightness(self) -> npt.NDArray[np.uint8]:
+        """The brightness plane as it was coded, uint8 (H, W), contiguous."""
+        plane = self.picture.planes[0]
+        rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
+        return np.ascontiguousarray(rows[: self.picture.height, : self.picture.width])
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,10 @@ class PacketDecoder:
         if gap is not None:
             self._gaps.append((wrapped.pts, gap))
         yield from self._pictures(wrapped)
+
+    def note_loss(self) -> None:
+        """Packets were left out before the next one, which no count of the sender's tells."""
+        self._missed = True
 
     def flush(self) -> Iterator[DecodedPicture]:
         """What the decoder still holds back: B-frames make it wait."""

@@ -9,6 +9,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from tdnet_ros.errors import DecodeError
+from tdnet_ros.video.codecs import CODECS, brightness_encoding_of, codec_of
 from tdnet_ros.video.packet_decoder import VideoPacket
 
 FFMPEG_TYPE = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
@@ -35,13 +36,6 @@ uint8[] data
 string format
 """,
 }
-#: What encodings and encoder names begin with, by FFmpeg's name of the codec.
-_CODECS = {
-    "h264": ("h264", "libx264", "x264"),
-    "hevc": ("hevc", "h265", "libx265", "x265"),
-    "vp9": ("vp9", "libvpx-vp9"),
-    "av1": ("av1", "libaom", "libsvtav1", "librav1e"),
-}
 
 
 @cache
@@ -53,16 +47,6 @@ def typestore() -> Typestore:
     return store
 
 
-def codec_of(encoding: str) -> str | None:
-    """FFmpeg's codec for a message's ``encoding`` or ``format``; None when it names no video codec.
-
-    Both generations of FFMPEGPacket are known: an encoder's name (``libx264``, ``hevc_nvenc``), and the codec in
-    front of pixel formats (``h264;yuv420p;bgr8;bgr8``).
-    """
-    name = encoding.split(";")[0].strip().lower()
-    return next((codec for codec, starts in _CODECS.items() if name.startswith(starts)), None)
-
-
 def read_packet(cdr: bytes, type_name: str, received_ns: int = 0) -> VideoPacket:
     """A serialised message of one of the three types. Raises DecodeError for one that holds no video packet."""
     try:
@@ -72,9 +56,10 @@ def read_packet(cdr: bytes, type_name: str, received_ns: int = 0) -> VideoPacket
     encoding = message.encoding if type_name == FFMPEG_TYPE else message.format
     codec = codec_of(encoding)
     if codec is None:
-        raise DecodeError(f"{type_name} has encoding '{encoding}', expected one of {sorted(_CODECS)}")
+        raise DecodeError(f"{type_name} has encoding '{encoding}', expected one of {sorted(CODECS)}")
     header = message if type_name == FOXGLOVE_TYPE else message.header
     stamp = header.timestamp if type_name == FOXGLOVE_TYPE else header.stamp
     stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
     pts = int(message.pts) if type_name == FFMPEG_TYPE else None
-    return VideoPacket(stamp_ns, received_ns, header.frame_id, codec, message.data.tobytes(), pts)
+    data, brightness = message.data.tobytes(), brightness_encoding_of(encoding)
+    return VideoPacket(stamp_ns, received_ns, header.frame_id, codec, data, pts, brightness)

@@ -14,6 +14,7 @@ that the blend is recurrent is as in a Kalman filter of constant gain.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.video.dense_flow import Correspondence, DenseFlow
+from tdnet_ros.video.dense_flow import Correspondence, DenseFlow, Measured
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.motion import CUT_SHARE
 
 #: DIS finds nothing in smaller pictures.
 _MINIMUM_PX = 16
@@ -39,37 +41,52 @@ class Remembered:
     probabilities: Tensor | None = None
 
 
+class Look(NamedTuple):
+    """A frame's picture to remember, None without a memory, and how it moved since the last one that is remembered.
+
+    ``motion`` is None where there is no such frame, and after a cut.
+    """
+
+    seen: Remembered | None = None
+    motion: Correspondence | None = None
+    is_cut: bool = False
+
+
 class ScoreMemory:
     """``weight`` in 0..0.95 is how much the past counts where it is trusted; 0 switches the memory off.
 
-    The two calls of a frame change nothing: what they return becomes ``last`` when the frame is done.
+    Pictures of which a larger share than ``cut_share`` cannot be found in the one before are of another scene. The two
+    calls of a frame change nothing: what they return becomes ``last`` when the frame is done.
     Raises ConfigurationError for another weight.
     """
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, weight: float, cut_share: float = CUT_SHARE) -> None:
         if not 0 <= weight <= 0.95:
             raise ConfigurationError(f"score_memory is {weight}, expected 0 to 0.95")
         self.weight = weight
+        self.cut_share = cut_share
         self.last: Remembered | None = None
         self.flow = DenseFlow()
 
-    def look(self, frame: Frame) -> tuple[Remembered | None, Correspondence | None]:
-        """The frame's picture to remember, and how it moved; None without a memory or without a frame before."""
+    def look(self, frame: Frame, measured: Measured | None = None) -> Look:
+        """What there is to see; flow that was ``measured`` already serves when it begins at the frame remembered."""
         if not self.weight or min(frame.height, frame.width) < _MINIMUM_PX:
-            return None, None
-        picture = self.flow.shrink(frame)
+            return Look()
+        picture = self.flow.shrink(frame) if measured is None else measured.current
         last = self.last
         if last is None or last.probabilities is None or last.picture.shape != picture.shape:
-            return Remembered(picture), None
-        return Remembered(picture), self.flow.between(last.picture, picture)
+            return Look(Remembered(picture))
+        shared = measured is not None and measured.previous is last.picture
+        motion = measured.flow if measured is not None and shared else self.flow.between(last.picture, picture)
+        is_cut = motion.unusable_share > self.cut_share
+        return Look(Remembered(picture), None if is_cut else motion, is_cut)
 
-    def blend(
-        self, scores: Tensor, seen: Remembered | None, motion: Correspondence | None
-    ) -> tuple[Tensor, Remembered | None]:
+    def blend(self, scores: Tensor, look: Look) -> tuple[Tensor, Remembered | None]:
         """Scores (1, classes, rows, columns) of the frame that was looked at -> blended ones, and what to remember.
 
         Scores stay scores: their softmax are the blended probabilities.
         """
+        seen, motion = look.seen, look.motion
         if seen is None:
             return scores, None
         now = scores.float().softmax(1)

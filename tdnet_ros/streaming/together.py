@@ -78,7 +78,7 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     runtime.synchronise()
     inferred = time.perf_counter()
     blended = [
-        turn.stream.memory.blend(own, *looked_at)
+        turn.stream.memory.blend(own, looked_at)
         for turn, own, looked_at in zip(turns, torch.split(scores, 1), seen, strict=True)
     ]
     size = (turns[0].frame.height, turns[0].frame.width)
@@ -87,7 +87,7 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     finished = time.perf_counter()
     times = StageTimes(
         preprocess_ms=1e3 * (preprocessed - started),
-        motion_ms=1e3 * (looked - preprocessed) if any(picture for picture, _ in seen) else math.nan,
+        motion_ms=1e3 * (looked - preprocessed) if any(look.seen for look in seen) else math.nan,
         network_ms=1e3 * (inferred - looked),
         postprocess_ms=1e3 * (finished - inferred),
     )

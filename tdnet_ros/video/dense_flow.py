@@ -20,20 +20,32 @@ _HEIGHT = 180
 _PATCH = 5
 #: A mismatch of so many grey levels of 255 takes trust to 1 / e.
 _MISMATCH = 16.0
-#: Pictures with less trust than this on average are not of one scene. Rendered and real drives stay above it, at a
-#: third of their rate too, and cuts between them below: see test_score_memory.py.
-_CUT = 0.5
+#: A place with less trust than this is not the one that was looked for.
+TRUSTED = 0.5
 
 
 class Correspondence(NamedTuple):
     """``motion`` (h, w, 2) px of the small picture, (dx, dy): a pixel was at its place plus its motion.
 
     ``trust`` (h, w) is 1 where the two pictures look alike there, falls to 0 where they differ, and is 0 where the
-    place lies outside the picture before. After a cut it is 0 everywhere.
+    place lies outside the picture before.
     """
 
     motion: Floats
     trust: Floats
+
+    @property
+    def unusable_share(self) -> float:
+        """Share of the picture, 0 to 1, of which nobody knows where it was."""
+        return 1.0 - float(np.count_nonzero(self.trust >= TRUSTED)) / self.trust.size
+
+
+class Measured(NamedTuple):
+    """Flow between the small pictures of two frames that follow each other."""
+
+    previous: Grey
+    current: Grey
+    flow: Correspondence
 
 
 class DenseFlow:
@@ -71,6 +83,4 @@ class DenseFlow:
         mismatch = cv2.blur(np.abs(difference), (_PATCH, _PATCH))
         trust = np.asarray(np.exp(-np.square(mismatch / _MISMATCH)), np.float32)
         trust *= (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-        if trust.mean() < _CUT:
-            trust.fill(0)
         return Correspondence(motion, trust)

@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.errors import ConfigurationError, ImageError
+from tdnet_ros.video.dense_flow import Measured
 from tdnet_ros.video.frame import CELL_PX, Break, Frame, MotionField, grid_size
 
-#: A frame with a larger share of unusable motion is taken for the first of another scene. Spliced drives have 0.62 and
-#: more at the cut (least where one drive jumps), cameras' own H.264 up to 0.57 after a keyframe, mostly below 0.35.
-CUT_SHARE = 0.6
+#: A frame with a larger share of unusable motion, measured from the pictures, is taken for the first of another scene:
+#: see docs/motion.md for what drives and cuts between them have.
+CUT_SHARE = 0.5
+#: With so large a share of unusable vectors the pictures are asked as well. Cuts have 0.62 and more, but cameras' own
+#: H.264 comes to 0.57 after a keyframe.
+_SUSPICIOUS_SHARE = 0.5
 # In the place of cv2.remap's second map, when the first holds both coordinates; its stubs ask for an array.
 _ONE_MAP: Any = None
 
@@ -107,6 +111,13 @@ class SkippedMotion:
         self._last, self._has_unknown = None, False
 
 
+def checked_cut_share(share: float) -> float:
+    """The share; raises ConfigurationError outside 0..1."""
+    if not 0 < share <= 1:
+        raise ConfigurationError(f"cut_share is {share}, expected more than 0 and at most 1")
+    return share
+
+
 class MotionSource(ABC):
     """Motion of one camera's frames towards their keyframe.
 
@@ -117,10 +128,22 @@ class MotionSource(ABC):
 
     def __init__(self, cut_share: float = CUT_SHARE) -> None:
         """``cut_share``: see CUT_SHARE; 1 finds no cuts. Raises ConfigurationError outside 0..1."""
-        if not 0 < cut_share <= 1:
-            raise ConfigurationError(f"cut_share is {cut_share}, expected more than 0 and at most 1")
-        self.cut_share = cut_share
         self._chain = MotionChain()
+        self._cut_share = checked_cut_share(cut_share)
+
+    @property
+    def cut_share(self) -> float:
+        """A frame with a larger share of unusable motion is the first of another scene; may be changed at any time."""
+        return self._cut_share
+
+    @cut_share.setter
+    def cut_share(self, share: float) -> None:
+        self._cut_share = checked_cut_share(share)
+
+    @property
+    def measured(self) -> Measured | None:
+        """The flow of the last ``step``, where it was measured, for others that want it; valid until the next one."""
+        return None
 
     @abstractmethod
     def step(self, frame: Frame) -> MotionField:
@@ -130,12 +153,13 @@ class MotionSource(ABC):
     def forget(self) -> None:
         """Forget the frame of the call before: the next one is a first one."""
 
+    @abstractmethod
+    def see(self, frame: Frame) -> None:
+        """Take note of a frame whose motion something else knows: it is the one before the next."""
+
     def advance(self, frame: Frame) -> MotionField:
         """Motion from this frame to the keyframe; its grid is that of ``frame``."""
-        step = self.step(frame)
-        if step.broken is None and step.unusable_share > self.cut_share:
-            step = MotionField.without_path(frame.height, frame.width, Break.CUT)
-        return self._chain.follow(step)
+        return self._chain.follow(self.step(frame))
 
     def make_keyframe(self) -> None:
         """The frame of the last ``advance`` is the keyframe from now on."""
@@ -162,17 +186,36 @@ class ZeroMotion(MotionSource):
         rows, columns = grid_size(*size)
         return MotionField(np.zeros((rows, columns, 2), np.float32), np.ones((rows, columns), np.bool_))
 
+    def see(self, frame: Frame) -> None:
+        self._size = (frame.height, frame.width)
+
     def forget(self) -> None:
         self._size = None
 
 
 class CodecMotion(MotionSource):
-    """The vectors that frames bring along from their bitstream; for frames that bring none, another source measures."""
+    """The vectors that frames bring along from their bitstream; for frames that bring none, another source measures.
 
-    def __init__(self, fallback: MotionSource, cut_share: float = CUT_SHARE) -> None:
-        super().__init__(cut_share)
+    That one also tells cuts, which an encoder may hide in an I-frame, and confirms those that the vectors look like.
+    """
+
+    def __init__(self, fallback: MotionSource) -> None:
+        super().__init__(fallback.cut_share)
         self.fallback = fallback
         self._size: tuple[int, int] | None = None
+
+    @property
+    def cut_share(self) -> float:
+        """That of the source that measures."""
+        return self.fallback.cut_share
+
+    @cut_share.setter
+    def cut_share(self, share: float) -> None:
+        self.fallback.cut_share = share
+
+    @property
+    def measured(self) -> Measured | None:
+        return self.fallback.measured
 
     def step(self, frame: Frame) -> MotionField:
         motion = frame.motion
@@ -180,11 +223,17 @@ class CodecMotion(MotionSource):
         self._size = size
         if motion is None:
             return self.fallback.step(frame)
-        if motion.broken is not None:
-            self.fallback.step(frame)  # the frames that follow may bring none, and then this one is the one before
+        if motion.broken is None and size != last_size:
+            motion = MotionField.without_path(*size, Break.START)
+        if motion.broken is None and motion.unusable_share <= _SUSPICIOUS_SHARE:
+            self.fallback.see(frame)
             return motion
-        self.fallback.forget()
-        return motion if size == last_size else MotionField.without_path(*size, Break.START)
+        measured = self.fallback.step(frame)
+        return measured if measured.broken is Break.CUT else motion
+
+    def see(self, frame: Frame) -> None:
+        self._size = (frame.height, frame.width)
+        self.fallback.see(frame)
 
     def forget(self) -> None:
         self._size = None

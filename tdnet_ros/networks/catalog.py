@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -24,8 +25,9 @@ from tdnet_ros.networks.paths import MobilePath, PyramidPath
 from tdnet_ros.networks.pyramid_branches import DecodedPyramidBranch, PyramidBranch
 from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.networks.spatial_norm import SpatialLayerNorm
+from tdnet_ros.networks.tdar import TDAR
 from tdnet_ros.networks.tdnet import SubNetwork, TDNet
-from tdnet_ros.networks.warping import StretchedWarp
+from tdnet_ros.networks.warping import StretchedWarp, Warp
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -95,6 +97,26 @@ class TDNetVariant(Variant):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TDARVariant(TDNetVariant):
+    """Everything that tells one united network from another.
+
+    ``detail``: whether the frames between keyframes take the keyframe's fine details, where scores are finer than
+    the fusion (see ``TDAR``).
+    """
+
+    norm: str = "channel"
+    low_resolution: float = 0.5
+    keyframe_interval: int = 12
+    detail: bool = False
+
+    def build(self, info: NetworkInfo) -> TDAR:
+        subnetworks = [self._subnetwork(index, info) for index in range(self.subnetworks)]
+        fusion = CReFF(self.head_channels, self.align_corners)
+        gate = nn.Conv2d(self.head_channels, 1, 1) if self.detail else None
+        return TDAR(subnetworks, self.window_stride, fusion, Warp(), gate, info)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ARSegVariant(Variant):
     """Everything that tells one AR-Seg from another. ``path`` names the kind of both branches."""
 
@@ -133,6 +155,25 @@ class BDNetVariant(Variant):
 #: Mean and standard deviation that AR-Seg's authors took for CamVid, and for BiSeNet on Cityscapes.
 _ARSEG_CAMVID = ((0.39068785, 0.40521392, 0.41434407), (0.29652068, 0.30514979, 0.30080369))
 _ARSEG_BISENET = ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115))
+
+#: What td2_mnv2's sub-networks are, of whatever network they are part.
+_MOBILE_TDNET: dict[str, Any] = {
+    "path": "mobile",
+    "path_channels": 128,
+    "feature_groups": 2,
+    "key_channels": 64,
+    "value_channels": 128,
+    "window_stride": 2,
+    "norm": "channel",
+    "head": "detail",
+    "head_channels": 96,
+    "labels": CAMVID,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "stride": 4,
+    "input_size": (360, 480),
+    "align_corners": False,
+}
 
 CATALOG: dict[str, Variant] = {
     "td4_psp18": TDNetVariant(
@@ -237,23 +278,43 @@ CATALOG: dict[str, Variant] = {
         input_size=(360, 480),
     ),
     "td2_mnv2": TDNetVariant(
-        summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs",
-        path="mobile",
-        path_channels=128,
-        subnetworks=2,
+        summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs", subnetworks=2, **_MOBILE_TDNET
+    ),
+    "tdar_psp18": TDARVariant(
+        summary="TD4-PSP18 with alternating resolution",
+        path="pyramid",
+        depth=18,
+        subnetworks=4,
+        feature_groups=2,
+        key_channels=64,
+        value_channels=512,
+        window_stride=4,
+        head_channels=128,
+    ),
+    "tdar_bise18": TDARVariant(
+        summary="TD4-Bise18 with alternating resolution",
+        path="bisenet",
+        depth=18,
+        subnetworks=4,
         feature_groups=2,
         key_channels=64,
         value_channels=128,
-        window_stride=2,
-        norm="channel",
-        head="detail",
-        head_channels=96,
-        labels=CAMVID,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        stride=4,
-        input_size=(360, 480),
-        align_corners=False,
+        window_stride=5,
+        head="leaky",
+        head_channels=128,
+        input_size=(768, 1536),
+    ),
+    "tdar_mnv2": TDARVariant(
+        summary="td2_mnv2 with alternating resolution, for CPUs and small GPUs",
+        subnetworks=2,
+        detail=True,
+        **_MOBILE_TDNET,
+    ),
+    "arseg_mnv2": TDARVariant(
+        summary="one sub-network of tdar_mnv2 by itself: alternating resolution without a window",
+        subnetworks=1,
+        detail=True,
+        **_MOBILE_TDNET,
     ),
     "mnv2": Variant(
         summary="one sub-network of td2_mnv2 by itself, frame by frame",

@@ -26,17 +26,21 @@ _STRIP_FLOATS = 1 << 18
 
 
 class CReFF(nn.Module):
-    """This frame's low-resolution feature and the keyframe's warped one -> one of high resolution (B, C, H, W)."""
+    """This frame's low-resolution feature and the keyframe's warped one -> one of high resolution (B, C, H, W).
 
-    def __init__(self, channels: int) -> None:
+    ``align_corners``: how the low-resolution feature is brought to the keyframe's size.
+    """
+
+    def __init__(self, channels: int, align_corners: bool = True) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.query = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.key = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.value = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
 
     def forward(self, low: Tensor, warped: Tensor) -> Tensor:
         """``low`` (B, C, h, w), ``warped`` (B, C, H, W)."""
-        raised = upsample(low, (warped.shape[2], warped.shape[3]), align_corners=True)
+        raised = upsample(low, (warped.shape[2], warped.shape[3]), self.align_corners)
         attended = local_attention(self.query(raised), self.key(warped), self.value(warped))
         return raised + attended
 

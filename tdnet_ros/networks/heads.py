@@ -112,8 +112,13 @@ class FCNHead(nn.Module):
         self.classifier = nn.Conv2d(hidden, classes, 1, bias=bias)
 
     def forward(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
-        scores: Tensor = self.classifier(self.dropout(self.conv(feature)))
+        scores: Tensor = self.classifier(self.dropout(self.embed(feature, details)))
         return scores
+
+    def embed(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
+        """What the classifier sees: (B, C, h, w) -> (B, hidden, h, w)."""
+        embedded: Tensor = self.conv(feature)
+        return embedded
 
 
 class DetailDecoder(nn.Module):
@@ -150,6 +155,10 @@ class DetailHead(DetailDecoder):
         self.classifier = nn.Conv2d(hidden, classes, 1)
 
     def forward(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
-        x = self.refine4(super().forward(feature, details))
-        scores: Tensor = self.classifier(self.dropout(x))
+        scores: Tensor = self.classifier(self.dropout(self.embed(feature, details)))
         return scores
+
+    def embed(self, feature: Tensor, details: Sequence[Tensor]) -> Tensor:
+        """What the classifier sees: arguments as of ``forward`` -> (B, hidden, H/4, W/4)."""
+        embedded: Tensor = self.refine4(super().forward(feature, details))
+        return embedded

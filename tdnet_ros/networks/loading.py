@@ -20,6 +20,8 @@ from tdnet_ros.networks.layers import fold_batch_norm
 from tdnet_ros.networks.metadata import apply_metadata
 from tdnet_ros.networks.network import SegmentationNetwork
 from tdnet_ros.networks.recognition import describe_likeness, recognise, shapes_of
+from tdnet_ros.networks.tdar import TDAR, tdnet_weights, united_weights
+from tdnet_ros.networks.tdnet import TDNet
 
 #: Instead of a model's name: the one that the weight file is of.
 AUTO = "auto"
@@ -72,7 +74,11 @@ def info_of(checkpoint: Checkpoint, name: str | None = None, labels: LabelSet | 
     model = name if name is not None and name != AUTO else model_of(checkpoint)
     info = network_info(model)
     info = replace(info, input_size=_input_size(info, checkpoint.ours))
-    info = apply_metadata(info, checkpoint.metadata, checkpoint.origin)
+    said = dict(checkpoint.metadata)
+    if said.get("model", model) != model:  # a TDNet has no keyframes, though the network has that its weights are from
+        for name in ("low_resolution", "keyframe_interval"):
+            said.pop(name, None)
+    info = apply_metadata(info, said, checkpoint.origin)
     return info if labels is None else replace(info, labels=labels)
 
 
@@ -101,18 +107,28 @@ def build_loaded(checkpoint: Checkpoint, info: NetworkInfo) -> SegmentationNetwo
     It takes RGB whatever ``info.colour_order`` says of the weights. Raises CheckpointError for weights that don't fit.
     """
     network = build_network(replace(info, colour_order="rgb"))
-    load_weights(network, checkpoint, info.name)
+    load_weights(network, _fitted(checkpoint, network), info.name)
     if info.colour_order == "bgr":
         _turn_to_rgb(network)
     return network
 
 
+def _fitted(checkpoint: Checkpoint, network: SegmentationNetwork) -> Checkpoint:
+    """A TDNet's weights for a network that unites it with AR-Seg, or the reverse; others as they are."""
+    weights = checkpoint.ours
+    if isinstance(network, TDAR) and "subnetworks.0.head.classifier.weight" in weights:
+        return replace(checkpoint, weights=united_weights(weights, network.state_dict()))
+    if isinstance(network, TDNet) and not isinstance(network, TDAR) and "classifier.weight" in weights:
+        return replace(checkpoint, weights=tdnet_weights(weights))
+    return checkpoint
+
+
 def _turn_to_rgb(network: nn.Module) -> None:
     """Swap the first and last input channel of the convolutions that see the image: all our networks take RGB."""
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.in_channels == 3]
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d) and module.in_channels == 3:
-                module.weight.copy_(module.weight.flip(1))
+        for weight in {id(module.weight): module.weight for module in convolutions}.values():
+            weight.copy_(weight.flip(1))
 
 
 def _input_size(info: NetworkInfo, weights: Mapping[str, Tensor]) -> tuple[int, int]:

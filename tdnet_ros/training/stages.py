@@ -1,67 +1,39 @@
 """The stages of a training: each is a module whose forward is the loss of a batch of clips.
 
-A further kind of stage is a further class with the same three members, and a line in ``STAGES``.
+A further kind of stage is a further class with the methods of ``Stage``, and a line in ``STAGES``.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, cast
 
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import SegmentationNetwork, TDNet
 from tdnet_ros.networks.catalog import CATALOG, TDNetVariant
-from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.configuration import StageSettings
+from tdnet_ros.training.device_clips import DeviceClips
 from tdnet_ros.training.distillation import distillation
-from tdnet_ros.training.losses import cross_entropy, hard_pixel_cross_entropy, lovasz_softmax
+from tdnet_ros.training.keyframe_clips import KeyframeDrawing
 from tdnet_ros.training.normalisation import normalise
+from tdnet_ros.training.stage import SegmentationLoss, Stage
 from tdnet_ros.training.teacher import group_of_path
 from tdnet_ros.training.teacher_maps import TeacherView
 
 _COPIED = ("path", "encoder", "norm", "head")
 
 
-class Stage(Protocol):
-    """``clip_length`` frames a clip; ``forward(images (T, B, 3, h, w), labels (T, B, h, w), order)`` is the loss.
-
-    Where a distillation's weight is above 0, ``forward`` takes what the teacher says of the newest frames as well.
-    """
-
-    clip_length: int
-
-    def finish(self, network: SegmentationNetwork) -> None:
-        """Change the averaged network after the last step, before the next stage starts from it."""
-
-
-class SegmentationLoss:
-    """Scores (B, C, h, w) and labels (B, H, W) -> loss, as the stage's settings say."""
-
-    def __init__(self, settings: StageSettings, info: NetworkInfo, weights: Tensor | None) -> None:
-        self.hard_pixels = settings.loss == "ohem"
-        self.align_corners = info.align_corners
-        self.weights = weights if settings.class_weights else None
-        self.lovasz = settings.lovasz
-
-    def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
-        scores = scores.float()
-        if self.hard_pixels:
-            loss = hard_pixel_cross_entropy(scores, labels, self.align_corners)
-        else:
-            loss = cross_entropy(scores, labels, self.weights)
-        return loss + self.lovasz * lovasz_softmax(scores, labels) if self.lovasz else loss
-
-
-class SingleFrameStage(nn.Module):
+class SingleFrameStage(Stage):
     """Trains one sub-network, or a single-frame network, on frames alone; the others then become copies of it.
 
     L = l(S, y) + overall KL(T || S).
     """
 
-    clip_length = 1
+    windows = False
 
     def __init__(self, network: SegmentationNetwork, settings: StageSettings, weights: Tensor | None) -> None:
         super().__init__()
@@ -70,6 +42,9 @@ class SingleFrameStage(nn.Module):
         self.network = network
         self.settings = settings
         self.loss = SegmentationLoss(settings, network.info, weights)
+
+    def draw(self, source: KeyframeDrawing, seed: tuple[int, ...], rank: int, processes: int) -> tuple[Any, ...]:
+        return _draw_clips(source.clips, seed, self.settings.batch, 1, rank, processes)
 
     def forward(self, images: Tensor, labels: Tensor, order: list[int], teacher: TeacherView | None = None) -> Tensor:
         scores = self._scores(normalise(images[0], self.network.info))
@@ -96,7 +71,7 @@ class SingleFrameStage(nn.Module):
                 getattr(network.subnetwork(other), part).load_state_dict(weights)
 
 
-class TDNetStage(nn.Module):
+class TDNetStage(Stage):
     """Trains all sub-networks over clips.
 
     L = l(S, y) + own sum_t l(S_t, y_t) + overall KL(T || S) + grouped KL(T_p || S_p): S are the recomposed scores of
@@ -119,6 +94,9 @@ class TDNetStage(nn.Module):
                 group_of_path(path, variant.feature_groups, settings.teacher_groups) for path in range(self.clip_length)
             ]
 
+    def draw(self, source: KeyframeDrawing, seed: tuple[int, ...], rank: int, processes: int) -> tuple[Any, ...]:
+        return _draw_clips(source.clips, seed, self.settings.batch, self.clip_length, rank, processes)
+
     def forward(self, images: Tensor, labels: Tensor, order: list[int], teacher: TeacherView | None = None) -> Tensor:
         network, settings = self.network, self.settings
         encoded = encode_clip(network, [normalise(image, network.info) for image in images], order)
@@ -134,20 +112,24 @@ class TDNetStage(nn.Module):
             total = total + settings.group_distillation * _follow(own[-1], teacher, 1 + group)
         return total
 
-    def finish(self, network: SegmentationNetwork) -> None:
-        """Nothing is left to do."""
-
 
 STAGES: dict[str, type[SingleFrameStage] | type[TDNetStage]] = {"single": SingleFrameStage, "tdnet": TDNetStage}
 
 
-def make_stage(
-    network: SegmentationNetwork, settings: StageSettings, weights: Tensor | None
-) -> SingleFrameStage | TDNetStage:
+def make_stage(network: SegmentationNetwork, settings: StageSettings, weights: Tensor | None) -> Stage:
     """The stage of those settings; raises ConfigurationError for an unknown kind or a network that does not fit."""
     if settings.kind not in STAGES:
         raise ConfigurationError(f"stages kind is '{settings.kind}', expected one of {sorted(STAGES)}")
     return STAGES[settings.kind](network, settings, weights)
+
+
+def _draw_clips(
+    clips: DeviceClips, seed: tuple[int, ...], batch: int, length: int, rank: int, processes: int
+) -> tuple[Any, ...]:
+    """Images, labels, the order of the sub-networks and what the teacher says."""
+    made = clips.batch(seed, batch, length, rank, processes)
+    order = [int(path) for path in np.random.default_rng((*seed, 1)).permutation(length)]
+    return made.images, made.labels, order, made.teacher
 
 
 def _follow(scores: Tensor, teacher: TeacherView, plane: int) -> Tensor:

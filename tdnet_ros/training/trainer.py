@@ -20,7 +20,6 @@ from tdnet_ros.errors import ConfigurationError, TrainingError
 from tdnet_ros.labels import label_set
 from tdnet_ros.networks import SegmentationNetwork, build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
-from tdnet_ros.networks.mobilenet import MobileNetV2
 from tdnet_ros.networks.paths import MobilePath
 from tdnet_ros.training.compression import compress_frames
 from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration, parse_configuration
@@ -28,8 +27,10 @@ from tdnet_ros.training.datasets import class_shares
 from tdnet_ros.training.device_clips import DeviceClips
 from tdnet_ros.training.frame_size import resize_frames
 from tdnet_ros.training.frame_store import FrameStore, check_frame, read_frames
+from tdnet_ros.training.keyframe_clips import KeyframeDrawing
 from tdnet_ros.training.losses import class_weights
 from tdnet_ros.training.normalisation import normalise
+from tdnet_ros.training.parameters import first_blocks, parameter_groups
 from tdnet_ros.training.pretrained import load_folded_mobilenet
 from tdnet_ros.training.processes import Processes
 from tdnet_ros.training.stages import make_stage
@@ -81,6 +82,7 @@ class Trainer:
         frames = compress_frames(frames, told, configuration.augmentation.dense_gap_s, configuration.seed)
         store = FrameStore(frames, len(info.labels), processes.device)
         self.clips = DeviceClips(store, configuration.augmentation, configuration.data.drive_balance)
+        self.drawing = KeyframeDrawing(self.clips, configuration.keyframes)
         shares = torch.tensor(class_shares(frames, len(info.labels)), dtype=torch.float32)
         weights = class_weights(shares)
         self.class_weights = (weights / (weights * shares).sum()).to(processes.device)
@@ -151,14 +153,13 @@ class Trainer:
         seed = (configuration.seed, self.stage, self.step)
         if settings.distils and self.clips.teacher is None:
             self._ask_teacher(settings)
-        clips = self.clips.batch(seed, settings.batch, self.losses.clip_length, here.rank, here.count)
-        order = [int(path) for path in np.random.default_rng((*seed, 1)).permutation(self.losses.clip_length)]
+        drawn = self.losses.draw(self.drawing, seed, here.rank, here.count)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_rate"] * self._rate(settings)
         torch.manual_seed(int(np.random.SeedSequence((*seed, 2, here.rank)).generate_state(1)[0]))
         kind = torch.float16 if configuration.precision == "fp16" else torch.bfloat16
         with torch.autocast(here.device.type, kind, enabled=configuration.precision != "fp32"):
-            loss: Tensor = self.stage_module(clips.images, clips.labels, order, clips.teacher)
+            loss: Tensor = self.stage_module(*drawn)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimiser)
@@ -192,8 +193,7 @@ class Trainer:
     def _validate(self, log: TrainingLog | None, stage: str) -> None:
         if log is not None:
             self.losses.finish(self.average.network)  # what is judged, and may be published, is what the stage makes
-            windows = self.losses.clip_length > 1
-            miou = stream_miou(self.average.network, self.selection, self.processes.device, windows)
+            miou = stream_miou(self.average.network, self.selection, self.processes.device, self.losses.windows)
             log.write(self.done, stage, selection_miou=miou)
             if self.stage == len(self.configuration.stages) - 1 and miou > self.best:
                 self.best = miou
@@ -204,25 +204,16 @@ class Trainer:
         settings = self.configuration.stages[min(self.stage, len(self.configuration.stages) - 1)]
         self.clips.teacher = None
         self.losses = make_stage(self.network, settings, self.class_weights)
-        self.network.train()
+        self.network.train().requires_grad_(True)
         if settings.freeze_norms:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        for module in self._frozen():
+        told = self.configuration.optimiser
+        for module in (*first_blocks(self.network, told.frozen_blocks), *self.losses.frozen()):
             module.eval().requires_grad_(False)
         self.stage_module = self.processes.share_gradients(self.losses)
-        self.optimiser = torch.optim.AdamW(self._parameter_groups(settings.rate))
-
-    def _frozen(self) -> list[nn.Module]:
-        """The stem and the first blocks of each MobileNetV2 that are to stay as they are."""
-        count = self.configuration.optimiser.frozen_blocks
-        backbones = [module for module in self.network.modules() if isinstance(module, MobileNetV2)] if count else []
-        if count and not backbones:
-            raise ConfigurationError(
-                f"optimiser.frozen_blocks is {count}, expected 0: '{self.configuration.model}' has no MobileNetV2"
-            )
-        return [part for backbone in backbones for part in (backbone.stem, *backbone.blocks[:count])]
+        self.optimiser = torch.optim.AdamW(parameter_groups(self.network, told, settings.rate))
 
     def _end_stage(self) -> None:
         """The next stage starts from the average, which is what this one has made."""
@@ -235,24 +226,6 @@ class Trainer:
 
     def _new_average(self) -> WeightAverage[SegmentationNetwork]:
         return WeightAverage(self.network, self.configuration.optimiser.average_decay)
-
-    def _parameter_groups(self, factor: float) -> list[dict[str, Any]]:
-        """Backbone and the rest at their own rates; no weight decay on norms and biases."""
-        settings, groups = self.configuration.optimiser, []
-        for in_backbone, rate in ((True, settings.backbone_rate), (False, settings.head_rate)):
-            for decayed in (True, False):
-                chosen = [
-                    parameter
-                    for name, parameter in self.network.named_parameters()
-                    if ("backbone" in name) == in_backbone
-                    and (parameter.dim() > 1) == decayed
-                    and parameter.requires_grad
-                ]
-                decay = settings.weight_decay if decayed else 0.0
-                if chosen:
-                    rates = {"lr": rate * factor, "base_rate": rate * factor}
-                    groups.append({"params": chosen, "weight_decay": decay, **rates})
-        return groups
 
     def _start_weights(self, network: SegmentationNetwork) -> None:
         configuration = self.configuration

@@ -19,6 +19,7 @@ from tdnet_ros.networks.cost import count_cost
 from tdnet_ros.networks.layers import fold_batch_norm
 from tdnet_ros.networks.metadata import to_metadata
 from tdnet_ros.networks.network import StepPlan
+from tdnet_ros.streaming.models import shipped_weights
 
 SIZE = (64, 96)
 
@@ -113,3 +114,12 @@ def test_own_files_are_recognised_and_keep_the_interval(tmp_path: Path) -> None:
     assert load_network(None, network.state_dict()).info == network.info
     save_checkpoint(tmp_path / "said.safetensors", network.state_dict(), to_metadata(network.info))
     assert load_network(None, tmp_path / "said.safetensors").info.keyframe_interval == 5
+
+
+def test_the_light_one_begins_as_the_first_path_of_its_tdnet() -> None:
+    tdnet, picture = load_network("td2_mnv2", shipped_weights("td2_mnv2")), random(1, 3, *SIZE)
+    light = load_network("bdnet_mnv2", shipped_weights("td2_mnv2"))
+    assert light.info.keyframe_interval == 5 and light.info.labels == tdnet.info.labels
+    with torch.inference_mode():
+        expected = tdnet.advance(picture, tdnet.initial_state()).scores
+        torch.testing.assert_close(light.advance(picture, light.initial_state()).scores, expected, rtol=1e-3, atol=1e-3)

@@ -16,6 +16,8 @@ docs/bdnet.md).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from tdnet_ros.networks.heads import DetailDecoder
@@ -32,11 +34,12 @@ class BDNet(KeyframeNetwork):
     """Trunk, warp and head. Built by ``tdnet_ros.networks.load_network``.
 
     The trunk makes a feature (B, C, h, w) out of an image, the head scores (B, classes, h, w) out of a feature: its own
-    or a warped one.
+    or a warped one. ``channels`` is C.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Module, info: NetworkInfo) -> None:
+    def __init__(self, trunk: AtrousTrunk | MobileTrunk, head: nn.Module, info: NetworkInfo) -> None:
         super().__init__(info)
+        self.channels = trunk.channels
         self.trunk = trunk
         self.head = head
         self.warp = Warp()
@@ -117,6 +120,7 @@ class MobileTrunk(nn.Module):
         self.value = nn.Conv2d(path.channels, decoder.channels, 1)
         self.norm = norm
         self.decoder = decoder
+        self.channels = decoder.lateral4.conv.out_channels
 
     def forward(self, image: Tensor) -> Tensor:
         z, details = self.path(image)
@@ -136,3 +140,21 @@ class MobileHead(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         scores: Tensor = self.classifier(self.dropout(self.refine4(feature)))
         return scores
+
+
+def propagated_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of ``td2_mnv2`` as those of ``bdnet_mnv2``: its first sub-network without what its window needs."""
+    first = "subnetworks.0."
+    parts = {
+        f"{first}path.": "trunk.path.",
+        f"{first}encoder.value.": "trunk.value.",
+        f"{first}norm.": "trunk.norm.",
+        **{f"{first}head.{name}.": f"trunk.decoder.{name}." for name in ("lateral8", "refine8", "lateral4")},
+        f"{first}head.": "head.",
+    }
+    renamed = {}
+    for key, value in weights.items():
+        part = next((part for part in parts if key.startswith(part)), None)
+        if part is not None:
+            renamed[parts[part] + key.removeprefix(part)] = value
+    return renamed

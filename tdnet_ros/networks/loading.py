@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.labels import LabelSet
+from tdnet_ros.networks.bdnet import BDNet, propagated_weights
 from tdnet_ros.networks.catalog import CATALOG, build_network, network_info
 from tdnet_ros.networks.checkpoint_pairs import read_pair, refuse_half
 from tdnet_ros.networks.checkpoints import Checkpoint, load_weights, read_checkpoint
@@ -107,15 +108,17 @@ def build_loaded(checkpoint: Checkpoint, info: NetworkInfo) -> SegmentationNetwo
     It takes RGB whatever ``info.colour_order`` says of the weights. Raises CheckpointError for weights that don't fit.
     """
     network = build_network(replace(info, colour_order="rgb"))
-    load_weights(network, _fitted(checkpoint, network), info.name)
+    load_weights(network, fitted(checkpoint, network), info.name)
     if info.colour_order == "bgr":
         _turn_to_rgb(network)
     return network
 
 
-def _fitted(checkpoint: Checkpoint, network: SegmentationNetwork) -> Checkpoint:
-    """A TDNet's weights for a network that unites it with AR-Seg, or the reverse; others as they are."""
+def fitted(checkpoint: Checkpoint, network: SegmentationNetwork) -> Checkpoint:
+    """A TDNet's weights for a network that unites it with AR-Seg, or the reverse, or for a BDNet; others as they are."""
     weights = checkpoint.ours
+    if isinstance(network, BDNet) and "subnetworks.0.encoder.value.weight" in weights:
+        return replace(checkpoint, weights=propagated_weights(weights))
     if isinstance(network, TDAR) and "subnetworks.0.head.classifier.weight" in weights:
         return replace(checkpoint, weights=united_weights(weights, network.state_dict()))
     if isinstance(network, TDNet) and not isinstance(network, TDAR) and "classifier.weight" in weights:

@@ -7,7 +7,8 @@ softmax, pooling, upsampling and the decoding of the mask, which together are we
 
 ``steady`` is a frame with its whole window, ``warm_up`` one without a window, as after a reset. For networks without
 a memory they are the same. In a network with keyframes both are those of a keyframe, and ``between`` is a frame between
-keyframes, the warping of the keyframe's feature (four products per number) counted too.
+keyframes, the warping of the keyframe's feature (four products per number) counted too. In another network ``between``
+is a frame at the scale that was asked for.
 
 The official TD4-PSP18 counts 257.4 GMAC at 769x1537, of which 4.9 are the fully-connected layers of the attention at
 the frame's resolution: here they run on the cached values, at a sixteenth of the positions. AR-Seg's local attention
@@ -27,7 +28,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks.catalog import build_network
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.keyframes import KeyframeNetwork
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 
 
@@ -69,26 +69,25 @@ def count_cost(network: str | NetworkInfo, size: tuple[int, int] | None = None, 
     others = sum(parameter.numel() for name, parameter in built.named_parameters() if _subnetwork(name) > 0)
     image = torch.empty((1, 3, *size), device="meta")
     state = built.initial_state()
-    warm_up, kept = _count_step(built, image, state, built.plan(state, 0))
+    warm_up, kept = _count_step(built, image, state, built.plan(state))
     # All sub-networks of a network are alike: what one keeps has the shapes of what another keeps.
-    for subnetwork in range(1, built.info.subnetworks):
+    for subnetwork in range(built.info.subnetworks):
         state = built.remember(state, StepPlan(subnetwork), image_size(image), kept)
-    if isinstance(built, KeyframeNetwork):
-        # A frame of AR-Seg uses one of two branches; that of the frames between keyframes has the fusion behind it.
-        idle = sum(parameter.numel() for name, parameter in built.named_parameters() if name.startswith("high."))
-        state = built.remember(state, StepPlan(0), image_size(image), kept)
-        plan = built.plan(state, keyframe=False, scale=scale)
-        motion = torch.empty((1, 2, -(-size[0] // 8), -(-size[1] // 8)), device="meta")
-        between, _ = _count_step(built, image, state, plan, motion)
-        return Cost(size, every, every - idle, warm_up, warm_up, between)
-    plan = built.plan(state, 0)
+    plan = built.plan(state)
     steady = _count_step(built, image, state, plan)[0] if plan.sources else warm_up
-    return Cost(size, every, every - others, steady, warm_up)
+    if built.info.keyframe_interval == 1 and scale is None:
+        return Cost(size, every, every - others, steady, warm_up)
+    plan = built.plan(state, keyframe=False, scale=scale)
+    motion = torch.empty((1, 2, -(-size[0] // 8), -(-size[1] // 8)), device="meta")
+    between, _ = _count_step(built, image, state, plan, *((motion,) if plan.fused else ()))
+    # A frame of AR-Seg uses one of two branches; that of the frames between keyframes has the fusion behind it.
+    idle = sum(parameter.numel() for name, parameter in built.named_parameters() if name.startswith("high."))
+    return Cost(size, every, every - others - idle, steady, warm_up, between)
 
 
 def _subnetwork(parameter: str) -> int:
     family, _, rest = parameter.partition(".")
-    return int(rest.partition(".")[0]) if family == "subnetworks" else 0
+    return int(rest.partition(".")[0]) if family in ("subnetworks", "low") and rest[0].isdigit() else 0
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.yaml_settings import read_yaml
 
 #: Id of a pixel without a class, in masks and in label images (vision_msgs calls it UNLABELED).
 UNLABELLED = 255
@@ -115,10 +115,7 @@ def read_label_set(text: str) -> LabelSet:
         if text not in LABEL_SETS:
             raise ConfigurationError(f"label set is '{text}', expected a YAML file or one of {sorted(LABEL_SETS)}")
         return LABEL_SETS[text]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"label set is '{path}', which cannot be read: {error}") from error
+    content = read_yaml(path, "label set")
     classes = content.get("classes") if isinstance(content, dict) else None
     if not isinstance(classes, dict):
         raise ConfigurationError(f"{path}: expected 'classes' with an RGB colour [r, g, b] by class name")

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,15 +19,37 @@ Part = TypeVar("Part")
 #: Told every field's own name, its value and its full name such as ``stages[0].steps``; raises ConfigurationError.
 Check = Callable[[str, Any, str], None]
 
+#: Values of one file. Aliases let a few lines stand for more than a memory holds, as soon as somebody prints them.
+_MOST_VALUES = 200_000
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """The content of a yaml file. Raises ConfigurationError, which calls it ``what``, when it cannot be read."""
+    """The content of a yaml file: numbers, texts, lists and mappings alone, no objects.
+
+    Raises ConfigurationError, which calls it ``what``, when it cannot be read.
+    """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ConfigurationError(f"{what} '{path}' cannot be read: it is nested too deep") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a date or number that there is not
         raise ConfigurationError(f"{what} '{path}' cannot be read: {error}") from error
+    if sum(1 for _ in islice(_values(content), _MOST_VALUES + 1)) > _MOST_VALUES:
+        raise ConfigurationError(f"{what} '{path}' holds more than {_MOST_VALUES} values, expected fewer")
+    return content
+
+
+def _values(content: Any) -> Iterator[Any]:
+    """Every value in it, as often as aliases name it."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        yield value
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
 
 
 def read_extended(path: Path, what: str) -> Any:

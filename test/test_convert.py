@@ -134,7 +134,7 @@ def test_bgr_weights_are_written_as_rgb(light: Path, tmp_path: Path) -> None:
         (["-o", "out.safetensors", "--model", "td4_psp18"], "the file looks like 'td2_mnv2' (100% of the keys"),
         (["-o", "out.safetensors", "--labels", "cityscapes"], "it has 11 classes and the label set 19"),
         (["-o", "out.safetensors", "--labels", "kitti"], "label set is 'kitti', expected a YAML file or one of"),
-        (["-o", "out.safetensors", "--labels", "none.yaml"], "label set is 'none.yaml', which cannot be read"),
+        (["-o", "out.safetensors", "--labels", "none.yaml"], "label set 'none.yaml' cannot be read"),
         (["-o", "out.safetensors", "--std", "1", "1", "0"], "std is [1.0, 1.0, 0.0], expected three numbers above 0"),
         (["-o", "out.safetensors", "--input-size", "640x16"], "expected at least 32 px per side"),
     ],
@@ -170,7 +170,7 @@ def test_no_file_is_overwritten_unasked(light: Path, tmp_path: Path, capsys: pyt
         ("classes: {floor: [1, 2]}", r"colour of 'floor' is \(1, 2\)"),
         ("classes: {floor: red}", r"colour of 'floor' is 'red', expected \[r, g, b\]"),
         ("classes: {}", "has 0 classes, expected 1 to 255"),
-        ("classes: [", "which cannot be read"),
+        ("classes: [", "cannot be read"),
     ],
 )
 def test_label_sets_that_cannot_be_meant(tmp_path: Path, content: str, message: str) -> None:

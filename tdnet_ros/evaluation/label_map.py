@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import UNLABELLED, LabelSet, label_set
+from tdnet_ros.yaml_settings import read_yaml
 
 #: How a mapping file says that pixels of a class do not count.
 _VOID = ("void", "unlabelled", "unlabeled")
@@ -51,10 +51,7 @@ def read_label_map(path: Path, predicted: LabelSet) -> LabelMap:
     name of the network to one of them or to ``void``; ``labels`` maps ids of the label images, and may stay away
     when they are the scored set's own ids.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"label map is '{path}', which cannot be read: {error}") from error
+    content = read_yaml(path, "label map")
     if not isinstance(content, dict) or not set(content) <= {"scored", "predictions", "labels"}:
         raise ConfigurationError(f"{path}: expected the keys scored, predictions and labels")
     classes = _scored_set(path, content.get("scored"), predicted)

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.result import Evaluation
+from tdnet_ros.yaml_settings import read_yaml
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -43,10 +42,7 @@ def read_limits(path: Path) -> list[Limit]:
     Raises ConfigurationError for a file that is none. Which measures there are only an evaluation tells: see
     ``measures``.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"limits are '{path}', which cannot be read: {error}") from error
+    content = read_yaml(path, "limits")
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(f"{path}: expected measures with their limits, such as miou: '>= 0.5'")
     return [_limit(path, str(measure), str(text)) for measure, text in content.items()]

@@ -142,7 +142,7 @@ def read_manifest(folder: Path | str) -> Manifest:
                 f"'{path}' has format {content['format']}, expected {_FORMAT}: export again with this version"
             )
         return _from_json(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"'{path}' is not a manifest of tdnet-ros export: {error!r}") from error
 
 

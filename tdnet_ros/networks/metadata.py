@@ -139,5 +139,5 @@ def _colour_order(text: str) -> str:
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{name} is '{text[:80]}', which is no JSON: {error}") from error

@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
 from rosbags.rosbag2 import Reader
 
-from tdnet_ros.errors import SourceError
+from tdnet_ros.errors import ConfigurationError, SourceError
 from tdnet_ros.video.salvage import Stored, salvage
+from tdnet_ros.yaml_settings import read_yaml
 
 SUFFIXES = (".mcap", ".db3")
 _ZSTD = ".zstd"
@@ -96,14 +96,14 @@ class BagReader:
         there = sorted((file for file in self.path.iterdir() if _is_storage(file)), key=_natural)
         metadata = self.path / "metadata.yaml"
         try:
-            content = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
+            content = read_yaml(metadata, "metadata")["rosbag2_bagfile_information"]
             counts = {
                 str(topic["topic_metadata"]["name"]): int(topic["message_count"])
                 for topic in content["topics_with_message_count"]
             }
             listed = [self.path / Path(name).name for name in content["relative_file_paths"]]
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            reason = "there is none" if isinstance(error, FileNotFoundError) else f"{error or repr(error)}"
+        except (ConfigurationError, OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"{error or repr(error)}" if metadata.exists() else "there is none"
             self._note(f"metadata.yaml cannot be read ({reason}): was the recorder killed?")
             return {}, there
         for file in listed:

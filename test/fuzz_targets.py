@@ -1,0 +1,313 @@
+"""The decoders that meet bytes from outside, each with what it is fed. Only our own errors may come out of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pickle
+import struct
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from hostile import ALIASES, DEEP, image_messages, mutated, png_with_right_checksums, traps
+from hypothesis import strategies as st
+from recordings import write_bag
+
+from tdnet_ros.errors import StaleFrame, TdnetRosError
+from tdnet_ros.node import encodings
+from tdnet_ros.node.cdr import serialize_image
+from tdnet_ros.video.encoding import encode_packets
+
+
+@dataclass(frozen=True)
+class Target:
+    """``run`` decodes one example; ``found`` are examples that once came out as another error, or not at all.
+
+    ``share`` of the examples that were asked for is what a slow one gets.
+    """
+
+    run: Callable[[Any], object]
+    examples: st.SearchStrategy[Any]
+    found: tuple[Any, ...] = ()
+    share: float = 1.0
+
+
+def targets() -> dict[str, Callable[[], Target]]:
+    """By name; made when they are asked for, as each imports and writes what it needs."""
+    return {
+        "image message": _image_message,
+        "compressed message": _compressed_message,
+        "picture": _picture,
+        "h264 headers": _h264_headers,
+        "video packets": _video_packets,
+        "packet message": _packet_message,
+        "stamps": _stamps,
+        "bag": _bag,
+        "weight file": _weight_file,
+        "weight metadata": _weight_metadata,
+        "export manifest": _export_manifest,
+        "settings": _settings,
+    }
+
+
+def _noise(height: int = 16, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _jpegs() -> list[bytes]:
+    smooth = cv2.resize(_noise(3, 4), (24, 16))
+    ways: list[list[int]] = [
+        [],
+        [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+        [cv2.IMWRITE_JPEG_RST_INTERVAL, 1],
+        [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    ]
+    pictures = [bytes(cv2.imencode(".jpg", smooth, way)[1]) for way in ways]
+    return [*pictures, bytes(cv2.imencode(".jpg", smooth[..., 0])[1])]
+
+
+def _png() -> bytes:
+    return bytes(cv2.imencode(".png", _noise())[1])
+
+
+def _compressed_cdr(data: bytes, image_format: bytes = b"jpeg\0") -> bytes:
+    message = b"\0\1\0\0" + struct.pack("<iII4sI", 1, 2, 4, b"cam\0", len(image_format)) + image_format
+    return message + bytes(-len(message) % 4) + struct.pack("<I", len(data)) + data
+
+
+def _image_message() -> Target:
+    from tdnet_ros.node.messages import image_view, to_frame
+
+    names = [*encodings.VIEWED, *encodings.CONVERTED]
+    seeds = []
+    for name in names:
+        layout = encodings.CONVERTED.get(name)
+        pixel = layout.pixel_bytes if layout else 1 if encodings.VIEWED[name] == "mono8" else 3
+        rows = int(6 * (layout.rows if layout else 1))
+        # Planar formats carry more rows than the height says: serialised as a taller image, then named by its own.
+        message = bytearray(serialize_image(1, 2, "cam", rows, 8, name, 8 * pixel, bytes(8 * pixel * rows)))
+        message[20:24] = struct.pack("<I", 6)
+        seeds.append(bytes(message))
+
+    def run(message: bytes) -> None:
+        view = image_view(message)
+        frame = to_frame(view)
+        assert (frame.height, frame.width) == (view.height, view.width)
+        int(frame.image.sum())  # every pixel lies in the message
+
+    return Target(run, mutated(seeds, 4, 60) | image_messages(names))
+
+
+def _compressed_message() -> Target:
+    from tdnet_ros.node.messages import compressed_to_frame, compressed_view
+
+    seeds = [_compressed_cdr(data) for data in (*_jpegs(), _png())]
+    return Target(lambda message: compressed_to_frame(compressed_view(message)), mutated(seeds, 4, 40))
+
+
+def _picture() -> Target:
+    from tdnet_ros.video.decoding import decode_image
+
+    def run(data: bytes) -> None:
+        image = decode_image(data)
+        assert image.dtype == np.uint8 and image.ndim == 3
+
+    jpegs, png = _jpegs(), _png()
+    return Target(run, mutated(jpegs, 6, 700) | png_with_right_checksums(png) | mutated([png]))
+
+
+def _packets() -> list[bytes]:
+    images = [np.roll(cv2.resize(_noise(6, 8), (64, 48)), 3 * index, axis=1) for index in range(6)]
+    return list(encode_packets(images, gop=3))
+
+
+def _h264_headers() -> Target:
+    from tdnet_ros.video.h264_stream import HeaderWatch
+
+    def run(packets: list[bytes]) -> None:
+        watch = HeaderWatch()
+        for packet in packets:
+            watch.read(packet)
+
+    packets = _packets()
+    return Target(run, st.lists(mutated(packets, 4, 64), min_size=1, max_size=4))
+
+
+def _video_packets() -> Target:
+    from tdnet_ros.video.packet_decoder import PacketDecoder, VideoPacket
+
+    def run(packets: list[tuple[str, int | None, bytes]]) -> None:
+        decoder = PacketDecoder(vectors=True)
+        for index, (codec, pts, data) in enumerate(packets):
+            for picture in decoder.decode(VideoPacket(index, index, "cam", codec, data, pts)):
+                assert picture.rgb().dtype == np.uint8
+        list(decoder.flush())
+
+    packets = _packets()
+    codecs = st.sampled_from(["h264"] * 12 + ["hevc", "vp9", "av1"])
+    pts = st.none() | st.integers(0, 8) | st.sampled_from([2**31, 2**63, 2**64 - 1])
+    some = st.tuples(codecs, pts, mutated(packets, 3, 64))
+    whole = st.tuples(st.just("h264"), st.none(), st.sampled_from(packets))
+    return Target(
+        run, st.lists(some | whole, min_size=1, max_size=8).map(lambda tail: [("h264", 0, packets[0]), *tail])
+    )
+
+
+def _packet_message() -> Target:
+    from tdnet_ros.video.packets import COMPRESSED_IMAGE_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE, read_packet, typestore
+
+    store = typestore()
+    stamp = store.types["builtin_interfaces/msg/Time"](1, 2)
+    header = store.types["std_msgs/msg/Header"](stamp, "cam")
+    data = np.frombuffer(_packets()[0][:64], np.uint8)
+    messages = {
+        FFMPEG_TYPE: (header, 64, 48, "h264", 1, 0, False, data),
+        FOXGLOVE_TYPE: (stamp, "cam", data, "h264"),
+        COMPRESSED_IMAGE_TYPE: (header, "h264", data),
+    }
+    seeds = {name: bytes(store.serialize_cdr(store.types[name](*fields), name)) for name, fields in messages.items()}
+    names = st.sampled_from(sorted(messages))
+    return Target(
+        lambda example: read_packet(example[1], example[0]), st.tuples(names, mutated(sorted(seeds.values()), 4))
+    )
+
+
+def _stamps() -> Target:
+    """Whatever stamps and sizes a stream has, it goes on: a frame is taken, or called stale."""
+    from tdnet_ros.node.intake import Cadence, Sender
+    from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
+    from tdnet_ros.video.frame import Frame
+
+    def run(frames: list[tuple[int, int, int]]) -> None:
+        continuity, cadence, sender = Continuity(ContinuityLimits()), Cadence(), Sender()
+        stale = 0
+        for number, stamp_ns, width in frames:
+            info = {"publication_sequence_number": number, "publisher_gid": {"data": bytes([width] * 16)}}
+            assert sender.observe(info) >= 0
+            assert 0 <= cadence.observe(stamp_ns, 0.9) < 1e9
+            try:
+                continuity.check(Frame(np.zeros((2, width, 3), np.uint8), stamp_ns or None))
+                stale = 0
+            except StaleFrame:
+                stale += 1
+            assert stale < 3, "a stream that comes to nothing but stale frames"
+
+    stamp = st.integers(0, 2**31 * 10**9) | st.integers(0, 40).map(lambda step: 10**18 + step * 33_000_000)
+    frame = st.tuples(st.integers(0, 2**64 - 1) | st.integers(0, 50), stamp, st.integers(1, 2))
+    return Target(run, st.lists(frame, max_size=40))
+
+
+def _bag() -> Target:
+    from tdnet_ros.video.sources import open_source
+
+    # Kept for the life of the process: every example is written there.
+    home = tempfile.TemporaryDirectory(prefix="tdnet_ros_fuzz_")
+    folder = Path(home.name)
+    seeds: dict[str, bytes] = {}
+    for storage, suffix in (("mcap", ".mcap"), ("sqlite3", ".db3")):
+        write_bag(folder / storage, storage=storage)
+        seeds[suffix] = next((folder / storage).glob(f"*{suffix}")).read_bytes()
+    metadata = (folder / "mcap" / "metadata.yaml").read_text()
+    broken = folder / "broken"
+    broken.mkdir()
+
+    def run(example: tuple[str, bytes, bytes], keep: object = home) -> None:
+        suffix, content, listing = example
+        for file in broken.iterdir():
+            file.unlink()
+        (broken / f"mcap{suffix}").write_bytes(content)
+        if listing:
+            (broken / "metadata.yaml").write_bytes(listing)
+        source = open_source(broken, topic="/camera/image")
+        for number, _ in enumerate(source):
+            assert number < 1000, "more images than bytes"
+
+    storages = st.sampled_from(sorted(seeds)).flatmap(
+        lambda suffix: st.tuples(
+            st.just(suffix), mutated([seeds[suffix]], 4), st.sampled_from([b"", metadata.encode()])
+        )
+    )
+    listings = traps([metadata]).map(lambda listing: (".mcap", seeds[".mcap"], listing))
+    return Target(run, storages | listings, ((".mcap", seeds[".mcap"], DEEP),), share=0.25)
+
+
+def _weight_file() -> Target:
+    import torch
+    from safetensors.torch import save
+
+    from tdnet_ros.networks.checkpoints import read_checkpoint
+
+    home = tempfile.TemporaryDirectory(prefix="tdnet_ros_fuzz_")
+    tensors = {"head.classifier.weight": torch.ones(3, 2, 1, 1), "head.classifier.bias": torch.ones(3)}
+    packed, legacy = io.BytesIO(), io.BytesIO()
+    torch.save(tensors, packed)
+    torch.save({"model_state": tensors}, legacy, _use_new_zipfile_serialization=False)
+    files = {
+        ".safetensors": save(tensors, {"model": "td2_mnv2"}),
+        ".pth": packed.getvalue(),
+        ".pkl": legacy.getvalue(),
+    }
+
+    def run(example: tuple[str, bytes], keep: object = home) -> None:
+        path = Path(home.name) / f"weights{example[0]}"
+        path.write_bytes(example[1])
+        assert all(isinstance(value, torch.Tensor) for value in read_checkpoint(path).weights.values())
+
+    kinds = st.sampled_from(sorted(files))
+    changed = kinds.flatmap(lambda suffix: st.tuples(st.just(suffix), mutated([files[suffix]], 4, 300)))
+    return Target(run, changed, ((".pkl", pickle.dumps(print)), (".pth", b""), (".safetensors", b"\xff" * 16)))
+
+
+def _weight_metadata() -> Target:
+    from tdnet_ros.networks import network_info
+    from tdnet_ros.networks.metadata import apply_metadata, to_metadata
+
+    info = network_info("td2_mnv2")
+    known = to_metadata(info)
+    labels = json.dumps({"name": "own", "names": ["a", "b"], "colours": [[1, 2, 3], [4, 5, 6]]})
+
+    def run(example: tuple[str, bytes]) -> None:
+        apply_metadata(info, {**known, example[0]: example[1].decode("utf-8", "replace")}, "example")
+
+    names = st.sampled_from(sorted({*known, "low_resolution"}))
+    return Target(run, st.tuples(names, traps([*known.values(), labels])), (("input_size", DEEP),))
+
+
+def _export_manifest() -> Target:
+    from tdnet_ros.networks import network_info
+    from tdnet_ros.networks.export import MANIFEST, Manifest, _to_json, read_manifest
+
+    home = tempfile.TemporaryDirectory(prefix="tdnet_ros_fuzz_")
+    seed = json.dumps(_to_json(Manifest(network_info("td2_mnv2"), 1, "fp32", 17, "w", "0" * 64, "0.1.0", ())))
+
+    def run(content: bytes, keep: object = home) -> None:
+        (Path(home.name) / MANIFEST).write_bytes(content)
+        read_manifest(home.name)
+
+    return Target(run, traps([seed]), (DEEP, b"[]"))
+
+
+def _settings() -> Target:
+    from tdnet_ros.evaluation.accuracy_settings import read_accuracy_settings
+    from tdnet_ros.evaluation.limits import read_limits
+    from tdnet_ros.training.configuration import read_configuration
+
+    home = tempfile.TemporaryDirectory(prefix="tdnet_ros_fuzz_")
+    repository = Path(__file__).resolve().parents[1]
+    files = ("evaluation_limits.yaml", "train_td2_mnv2.yaml", "accuracy.yaml")
+    seeds = [(repository / "config" / name).read_text(encoding="utf-8") for name in files]
+    path = Path(home.name) / "settings.yaml"
+
+    def run(content: bytes, keep: object = home) -> None:
+        path.write_bytes(content)
+        for read in (read_limits, read_configuration, read_accuracy_settings):
+            with contextlib.suppress(TdnetRosError):
+                read(path)
+
+    return Target(run, traps(seeds), (DEEP, b"2001-99-99", ALIASES), share=0.25)

@@ -15,6 +15,7 @@ from tdnet_ros.networks.keyframes import KeyframeNetwork
 from tdnet_ros.networks.layers import upsample
 from tdnet_ros.networks.masks import Decoded
 from tdnet_ros.networks.network import StepPlan, reduced_size
+from tdnet_ros.networks.tdar import Observation
 from tdnet_ros.networks.warping import Warp
 
 
@@ -39,14 +40,20 @@ class ARSeg(KeyframeNetwork):
 
         With ``plan.fused`` it takes the keyframe's feature and the motion (see ``warping``), and keeps nothing.
         """
+        observed = self.observe(plan, image, *cached)
+        return observed.scores, *observed.kept
+
+    def observe(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> Observation:
+        """As ``compute``, with the feature (B, C, H', W') that the classifier sees: for training."""
         if not plan.fused:
             feature = self.high(image)
-            return self.classifier(feature), feature
+            return Observation(feature, self.classifier(feature), (feature,))
         keyframe, motion = cached
         height, width = image.shape[2:]
         low = self.low(upsample(image, reduced_size(height, width, plan.scale), align_corners=True))
         warped = self.warp(keyframe, motion, (height, width))
-        return (self.classifier(self.fusion(low, warped)),)
+        fused = self.fusion(low, warped)
+        return Observation(fused, self.classifier(fused), ())
 
     def logits(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
         scores, align_corners = self._over_the_image(scores, size)

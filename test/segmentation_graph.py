@@ -32,16 +32,21 @@ class Graph:
     Stamps are the test's own: they start at the present and go on by PERIOD_NS, however long a test takes.
     """
 
-    def __init__(self, process: RunningProcess, domain: int, compressed: bool) -> None:
+    def __init__(
+        self,
+        process: RunningProcess,
+        domain: int,
+        transport: str = "raw",
+        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+    ) -> None:
         self.process = process
-        self.compressed = compressed
+        self.transport = transport
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("camera", context=self._context)
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._type = CompressedImage if compressed else Image
-        self._topic = "image/compressed" if compressed else "image"
-        self.camera = self.node.create_publisher(self._type, self._topic, reliable)
+        offered = QoSProfile(depth=10, reliability=reliability)
+        self.camera = self.node.create_publisher(*CAMERAS[transport](), offered)
         self.masks: list[Image] = []
         self.latencies: list[FrameLatency] = []
         self.statuses: list[dict[str, str]] = []
@@ -76,15 +81,17 @@ class Graph:
         self.stamp_ns += PERIOD_NS
         return self.stamp_ns
 
-    def send(self, message: Image | CompressedImage, stamp_ns: int | None = None) -> int:
-        """Publish with that stamp, by default the stream's next; returns the stamp in ns."""
+    def send(self, message: Any, stamp_ns: int | None = None) -> int:
+        """Publish an image or packet with that stamp, by default the stream's next; returns the stamp in ns."""
         stamp_ns = self.next_stamp() if stamp_ns is None else stamp_ns
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
-        message.header.frame_id = message.header.frame_id or "camera_optical"
+        header = getattr(message, "header", message)
+        stamp = header.timestamp if header is message else header.stamp  # CompressedVideo has no header
+        stamp.sec, stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        header.frame_id = header.frame_id or "camera_optical"
         self.camera.publish(message)
         return stamp_ns
 
-    def mask_of(self, message: Image | CompressedImage, stamp_ns: int | None = None) -> Image:
+    def mask_of(self, message: Any, stamp_ns: int | None = None) -> Image:
         """Send an image and return its mask."""
         stamp_ns = self.send(message, stamp_ns)
         found: list[Image] = wait_for(
@@ -134,7 +141,7 @@ def greet(graph: Graph) -> None:
     """Send until a first mask comes: a best-effort image may be gone before the node knows of the camera."""
 
     def answered() -> bool:
-        graph.send(jpeg() if graph.compressed else image())
+        graph.send(jpeg() if graph.transport == "compressed" else image())
         time.sleep(0.1)
         return bool(graph.masks)
 
@@ -160,9 +167,10 @@ def stamp_of(message: Any) -> int:
 
 
 def picture(index: int = 0, height: int = 90, width: int = 120) -> np.ndarray:
-    """RGB (H, W, 3): coarse noise, different for every index."""
-    noise = np.random.default_rng(index).integers(0, 256, (6, 8, 3), np.uint8)
-    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    """RGB (H, W, 3): coarse noise, a little different for every index, so that pictures are of one scene."""
+    scene, own = (np.random.default_rng(seed).integers(0, 256, (6, 8, 3)) for seed in (10**6, index))
+    mixed = (0.85 * scene + 0.15 * own).astype(np.uint8)
+    return np.asarray(cv2.resize(mixed, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def image(index: int = 0, height: int = 90, width: int = 120, encoding: str = "rgb8", padding: int = 0) -> Image:
@@ -182,15 +190,41 @@ def jpeg(index: int = 0, cut: int = 0) -> CompressedImage:
     return CompressedImage(format="jpeg", data=data.tobytes()[: len(data) - cut])
 
 
+def _ffmpeg() -> tuple[type, str]:
+    from ffmpeg_image_transport_msgs.msg import FFMPEGPacket
+
+    return FFMPEGPacket, "image/ffmpeg"
+
+
+def _foxglove() -> tuple[type, str]:
+    from foxglove_msgs.msg import CompressedVideo
+
+    return CompressedVideo, "image/foxglove"
+
+
+#: Type and topic of a camera by transport; their packages may be missing.
+CAMERAS: dict[str, Callable[[], tuple[type, str]]] = {
+    "raw": lambda: (Image, "image"),
+    "compressed": lambda: (CompressedImage, "image/compressed"),
+    "ffmpeg": _ffmpeg,
+    "foxglove": _foxglove,
+}
+
+
 @contextlib.contextmanager
-def segmentation_graph(*parameters: str, compressed: bool = False) -> Iterator[Graph]:
+def segmentation_graph(
+    *parameters: str,
+    transport: str = "raw",
+    reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+    greeting: Callable[[Graph], None] = greet,
+) -> Iterator[Graph]:
     """Start a node with these `name:=value` parameters and wait until both sides know each other."""
     arguments = ["--ros-args"]
     for parameter in (
         *parameters,
         "input_height:=96",
         "timeout_s:=1000.0",  # a test that is held up is no lost camera
-        f"input_transport:={'compressed' if compressed else 'raw'}",
+        f"input_transport:={transport}",
     ):
         arguments += ["-p", parameter]
     with ReservedDomain() as domain, tempfile.TemporaryDirectory() as folder:
@@ -206,10 +240,10 @@ def segmentation_graph(*parameters: str, compressed: bool = False) -> Iterator[G
         graph = None
         try:
             process.wait_for("segmenting ")
-            graph = Graph(process, domain, compressed)
+            graph = Graph(process, domain, transport, reliability)
             wait_for(lambda: graph.camera.get_subscription_count() == 1, "the node's subscription", graph)
             wait_for(lambda: graph.node.count_publishers("mask") == 1, "the node's mask", graph)
-            greet(graph)
+            greeting(graph)
             yield graph
         finally:
             if graph is not None:

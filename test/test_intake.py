@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 
-from tdnet_ros.node.intake import Arrival, Cadence, Sender, Waiting
+from tdnet_ros.node.intake import IN_ORDER_BYTES, IN_ORDER_MESSAGES, Arrival, Cadence, Sender, Waiting
 
 PERIOD_NS = 33_333_333
 
@@ -26,6 +27,23 @@ def test_where_every_message_has_to_be_decoded_all_are_kept_in_order() -> None:
         mailbox.put(Arrival(bytes([index]), 0.0))
     assert [arrival.message for arrival in mailbox.take()] == [b"\x00", b"\x01", b"\x02"]
     assert (mailbox.received, mailbox.dropped) == (3, 0)
+
+
+@pytest.mark.parametrize(("messages", "size"), [(IN_ORDER_MESSAGES, 1), (4, IN_ORDER_BYTES // 4)])
+def test_what_waits_in_order_is_bounded_and_its_loss_is_told(messages: int, size: int) -> None:
+    mailbox, content = Waiting().mailbox(in_order=True), bytes(size)
+    mailbox.put(Arrival(content, 0.0, reset_reason="clock jumped"))
+    for _ in range(messages - 1):
+        mailbox.put(Arrival(content, 0.0))
+    assert mailbox.dropped == 0
+    for _ in range(2):
+        mailbox.put(Arrival(b"next", 0.0))
+    assert (mailbox.received, mailbox.dropped) == (messages + 2, messages)
+    first, second = mailbox.take()
+    assert (first.after_gap, first.reset_reason) == (True, "clock jumped")
+    assert (second.after_gap, second.reset_reason) == (False, None)
+    mailbox.put(Arrival(content, 0.0))
+    assert not mailbox.take()[0].after_gap, "taking empties it"
 
 
 def test_reset_of_a_dropped_arrival_is_kept() -> None:

@@ -47,7 +47,7 @@ def graph() -> Iterator[Graph]:
 
 @pytest.fixture(scope="module")
 def compressed_graph() -> Iterator[Graph]:
-    with segmentation_graph(compressed=True) as running:
+    with segmentation_graph(transport="compressed") as running:
         yield running
 
 
@@ -390,7 +390,7 @@ def test_lifecycle_manager_drives_the_node(
     process = start_process(
         "tdnet_ros.node.segmentation_node", "--ros-args", "-p", "autostart:=false", "-p", "input_height:=96"
     )
-    graph = Graph(process, int(ros_domain["ROS_DOMAIN_ID"]), compressed=False)
+    graph = Graph(process, int(ros_domain["ROS_DOMAIN_ID"]))
     try:
         for _ in range(2):
             for transition in ("configure", "activate", "deactivate", "cleanup"):

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import MessageInfo, Subscription
+from rclpy.subscription import MessageInfo
 from std_msgs.msg import Header
 
 from tdnet_ros.errors import StaleFrame, TdnetRosError
@@ -23,6 +22,7 @@ from tdnet_ros.node.intake import Arrival, Cadence, Mailbox, Sender, Waiting
 from tdnet_ros.node.latency import FrameTimes, latency_message
 from tdnet_ros.node.outputs import Outputs
 from tdnet_ros.node.parameters import SegmentationParameters
+from tdnet_ros.node.subscription import CameraSubscription
 from tdnet_ros.streaming import Segmentation, SegmentationStream
 from tdnet_ros.video.frame import Frame
 
@@ -47,6 +47,7 @@ class Camera:
     """
 
     def __init__(self, node: LifecycleNode, name: str, parameters: SegmentationParameters, labels: LabelSet) -> None:
+        """Raises ConfigurationError where the package of the input's message type is not installed."""
         self.name = name
         self.parameters = parameters  # replaced when one of them changes
         self.enabled = True
@@ -54,32 +55,28 @@ class Camera:
         self._prefix = f"{name}/" if name else ""
         self._outputs = Outputs(node, labels, self._prefix)
         self._input = INPUTS[parameters.input_transport]
-        self._subscription: Subscription | None = None
+        self._message_type = self._input.load_type()
+        self._subscription: CameraSubscription | None = None
 
     # Lifecycle
 
     def start(self, stream: SegmentationStream, waiting: Waiting) -> None:
-        """Subscribe. What went before is forgotten. Raises ConfigurationError where the message type is missing."""
-        message_type = self._input.load_type()
+        """Subscribe. What went before is forgotten."""
         self.stream = stream
-        self._decoder = self._input.make_decoder()
+        self._decoder = self._input.make_decoder(self.parameters.segment_damaged_video)
         self._mailbox: Mailbox = waiting.mailbox(self._input.in_order)
         self._cadence, self._sender, self._health = Cadence(), Sender(), Health()
         self._reset_reason: str | None = None  # for the next message to carry
+        self._after_gap = False
         self.topic = self._node.resolve_topic_name(f"{self._prefix}image") + self._input.suffix
-        self._subscription = self._node.create_subscription(
-            message_type,
-            self.topic,
-            self._receive,
-            self._input.qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            raw=True,
+        self._subscription = CameraSubscription(
+            self._node, self._message_type, self.topic, self._receive, self._input.qos
         )
 
     def stop(self) -> None:
         """Unsubscribe; the stream keeps what it has until the next start."""
         if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+            self._subscription.destroy()
             self._subscription = None
 
     def destroy(self) -> None:
@@ -91,6 +88,7 @@ class Camera:
     def resume(self) -> None:
         """Images are taken again after a pause."""
         self._cadence.restart()
+        self._after_gap = True
         self.ask_for_reset("resumed after a pause")
 
     def ask_for_reset(self, reason: str) -> None:
@@ -99,6 +97,8 @@ class Camera:
 
     def diagnose(self, facts: dict[str, str]) -> DiagnosticStatus:
         """The camera's status now; ``facts`` are those of the node."""
+        if self._subscription is not None:
+            self._subscription.adapt()
         report = Report(
             received=self._mailbox.received,
             dropped=self._dropped,
@@ -106,7 +106,7 @@ class Camera:
             input_rate_hz=self._cadence.rate_hz,
             publishers=self._node.count_publishers(self.topic),
             topic=self.topic,
-            facts=facts,
+            facts={**facts, **self._decoder.facts},
         )
         name = f"{self._node.get_fully_qualified_name().lstrip('/')}: {self.name or 'segmentation'}"
         return diagnose(name, self._health, report, self.parameters, self.enabled)
@@ -115,12 +115,16 @@ class Camera:
         now_s = self._health.last_input_s = time.perf_counter()
         if not self.enabled:
             return
-        missing = max(self._sender.observe(info), self._missing_by_stamp(message))
+        sender = self._sender.identity
+        holes = self._sender.observe(info)
+        after_gap = self._after_gap or holes > 0 or (sender != self._sender.identity and sender != "")
+        missing = max(holes, self._missing_by_stamp(message))
         if missing:
             self._health.lost_upstream += missing
             self._health.last_lost_s = now_s
         reason, self._reset_reason = self._reset_reason, None
-        self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason))
+        self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason, after_gap))
+        self._after_gap = False
         # Lets the worker have the interpreter: else it waits until the executor has prepared its next wait.
         time.sleep(_GIVE_WAY_S)
 
@@ -142,18 +146,30 @@ class Camera:
 
     def take(self) -> Picture | None:
         """The newest frame of what has arrived, the stream made ready for it; None when there is none."""
-        newest: Picture | None = None
-        for arrival in self._mailbox.take():
+        arrivals = self._mailbox.take()
+        taken_s, pictures, lost = time.perf_counter(), 0, self._decoder.lost
+        self.stream.limits = self.parameters.limits
+        for arrival in arrivals:
             with self.attended():
-                picture = self._decode(arrival)
-                if picture is not None:
-                    self._health.skipped += newest is not None
-                    newest = picture
-        return newest
+                if arrival.reset_reason is not None:
+                    self.stream.reset(arrival.reset_reason)
+                pictures += self._decoder.feed(arrival.message, arrival.after_gap)
+        self._health.skipped += max(0, pictures - 1)
+        if self._decoder.lost > lost:
+            self._report(f"{self._decoder.lost - lost} video packets were lost before they arrived")
+        with self.attended():
+            decoded = self._decoder.newest()
+            if decoded is not None:
+                header, frame = decoded
+                last = arrivals[-1]
+                times = FrameTimes(last.arrived_s, taken_s, time.perf_counter())
+                return Picture(header, replace(frame, sender=last.sender), times)
+        return None
 
     def publish(self, picture: Picture, result: Segmentation) -> None:
         """The mask, and how long everything took."""
         self._outputs.publish_mask(picture.header, result)
+        self._decoder.segmented()
         times = picture.times
         times.published_s = time.perf_counter()
         age_ms = self._age_ms(picture.frame)
@@ -162,7 +178,8 @@ class Camera:
         message = latency_message(_header(picture.header), result, times, age_ms)
         message.camera = self.name
         message.sequence = self._health.published
-        message.dropped_total, message.lost_upstream_total = self._dropped, self._health.lost_upstream
+        message.dropped_total = self._dropped
+        message.lost_upstream_total = max(self._health.lost_upstream, self._decoder.lost)
         self._outputs.publish_latency(message)
         self._health.published += 1
         self._health.node_ms.add(times.node_ms)
@@ -187,17 +204,6 @@ class Camera:
             self._health.failures += 1
             self.stream.reset(f"{type(error).__name__} while segmenting")
             self._report(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-    def _decode(self, arrival: Arrival) -> Picture | None:
-        times = FrameTimes(arrival.arrived_s, time.perf_counter())
-        self.stream.limits = self.parameters.limits
-        if arrival.reset_reason is not None:
-            self.stream.reset(arrival.reset_reason)
-        decoded = self._decoder.decode(arrival.message)
-        times.decoded_s = time.perf_counter()
-        if decoded is None:
-            return None
-        return Picture(decoded.header, replace(decoded.frame, sender=arrival.sender), times)
 
     @property
     def _dropped(self) -> int:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
+
+#: So much may wait where every message has to be decoded: at 30 Hz the worker may be busy for four seconds.
+IN_ORDER_MESSAGES = 120
+IN_ORDER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -17,28 +23,35 @@ class Arrival:
 
     ``arrived_s`` is the steady time at which it reached the node, ``sender`` identifies the publisher as far as the
     middleware tells, ``reset_reason`` says why the window has to be emptied before this message, if it has to.
+    ``after_gap``: messages before it never came or were thrown away.
     """
 
     message: bytes
     arrived_s: float
     sender: str = ""
     reset_reason: str | None = None
+    after_gap: bool = False
 
 
 class Mailbox:
     """Holds what arrived from one camera until the worker takes it, and wakes the worker (``Waiting``).
 
     Where the newest image wins it holds one: putting a second one drops the first, and counts it; a reset that it
-    carried is kept. ``in_order`` keeps all, in order, for messages of which every one has to be decoded.
+    carried is kept. ``in_order`` keeps all, in order, for messages of which every one has to be decoded. When there are
+    more than IN_ORDER_MESSAGES or IN_ORDER_BYTES all that wait are dropped, as what follows a hole cannot be decoded
+    anyway before the next keyframe, and would be old; the arrival after them is marked ``after_gap``.
     """
 
     def __init__(self, changed: threading.Condition, in_order: bool = False) -> None:
         self._changed = changed
         self._in_order = in_order
         self._waiting: list[Arrival] = []
+        self._bytes = 0
         self._closed = False
         self.received = 0
         self.dropped = 0
+        #: Steady times of the last arrival and the one before it.
+        self.last_s = self.last_but_one_s = -math.inf
 
     @property
     def is_empty(self) -> bool:
@@ -51,18 +64,21 @@ class Mailbox:
             if self._closed:
                 return
             self.received += 1
-            if self._waiting and not self._in_order:
-                before = self._waiting.pop()
-                self.dropped += 1
-                if arrival.reset_reason is None:
-                    arrival = replace(arrival, reset_reason=before.reset_reason)
+            self.last_but_one_s, self.last_s = self.last_s, arrival.arrived_s
+            if self._waiting and (not self._in_order or self._is_full(arrival)):
+                reasons = [before.reset_reason for before in self._waiting if before.reset_reason is not None]
+                reason = arrival.reset_reason or (reasons[-1] if reasons else None)
+                arrival = replace(arrival, reset_reason=reason, after_gap=True)
+                self.dropped += len(self._waiting)
+                self._waiting, self._bytes = [], 0
             self._waiting.append(arrival)
+            self._bytes += len(arrival.message)
             self._changed.notify_all()
 
     def take(self) -> list[Arrival]:
         """All that waits, oldest first; does not wait for more."""
         with self._changed:
-            arrivals, self._waiting = self._waiting, []
+            arrivals, self._waiting, self._bytes = self._waiting, [], 0
             return arrivals
 
     def close(self) -> None:
@@ -72,11 +88,19 @@ class Mailbox:
             self._waiting = []
             self._closed = True
 
+    def _is_full(self, arrival: Arrival) -> bool:
+        return len(self._waiting) >= IN_ORDER_MESSAGES or self._bytes + len(arrival.message) > IN_ORDER_BYTES
+
 
 class Waiting:
-    """Where the worker waits for any of several cameras' mailboxes."""
+    """Where the worker waits for any of several cameras' mailboxes.
 
-    def __init__(self) -> None:
+    ``gather_s``: for so long it then waits for cameras whose last image came together with the last one of a camera
+    that has something now. Cameras that are triggered together so become one batch, and nothing waits for others.
+    """
+
+    def __init__(self, gather_s: float = 0.0) -> None:
+        self.gather_s = gather_s
         self._changed = threading.Condition()
         self._mailboxes: list[Mailbox] = []
         self._closed = False
@@ -92,7 +116,22 @@ class Waiting:
         with self._changed:
             while not self._closed and all(mailbox.is_empty for mailbox in self._mailboxes):
                 self._changed.wait()
+            if not self._closed and self.gather_s > 0:
+                self._gather()
             return not self._closed
+
+    def _gather(self) -> None:
+        """Wait until the cameras that belong together are there, or the time for that is over."""
+        until_s = time.perf_counter() + self.gather_s
+        while self._expected() and not self._closed:
+            remaining_s = until_s - time.perf_counter()
+            if remaining_s <= 0 or not self._changed.wait(remaining_s):
+                return
+
+    def _expected(self) -> bool:
+        here_s = [mailbox.last_but_one_s for mailbox in self._mailboxes if not mailbox.is_empty]
+        missing_s = [mailbox.last_s for mailbox in self._mailboxes if mailbox.is_empty]
+        return any(abs(one_s - other_s) < self.gather_s for one_s in here_s for other_s in missing_s)
 
     def close(self) -> None:
         """Close all mailboxes and let ``wait`` return False from now on."""

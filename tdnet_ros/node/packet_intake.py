@@ -36,8 +36,9 @@ class PacketIntake:
     """
 
     def __init__(
-        self, read: Callable[[bytes], VideoPacket], vectors: bool = True, accept_damaged: bool = False
+        self, read: Callable[[bytes], VideoPacket] | None = None, vectors: bool = True, accept_damaged: bool = False
     ) -> None:
+        """``read`` makes packets of the messages that are fed; without it there are only packets to decode."""
         self._read = read
         self._decoder = PacketDecoder(vectors)
         self._accept_damaged = accept_damaged
@@ -71,13 +72,18 @@ class PacketIntake:
         ``after_gap``: messages before this one were thrown away. Raises DecodeError for a packet that cannot be
         decoded, or only in part; those after it are withheld until a keyframe.
         """
-        if after_gap:
-            self._decoder.note_loss()
+        assert self._read is not None
         try:
             packet = self._read(message)
         except DecodeError:
             self._decoder.note_loss()
             raise
+        return self.decode(packet, after_gap)
+
+    def decode(self, packet: VideoPacket, after_gap: bool = False) -> bool:
+        """What ``feed`` does with a packet."""
+        if after_gap:
+            self._decoder.note_loss()
         damaged, waited, before = self._decoder.damaged, self._decoder.waited, self._newest
         for picture in self._decoder.decode(packet):
             self._motion = self._skipped.follow(picture.motion)

@@ -10,7 +10,7 @@ from tdnet_ros.streaming import DEFAULT_MODEL, SCORE_MEMORY, ContinuityLimits
 from tdnet_ros.streaming.engines import ENGINES
 from tdnet_ros.streaming.runtime import PRECISIONS
 
-INPUT_TRANSPORTS = ("raw", "compressed")
+INPUT_TRANSPORTS = ("raw", "compressed", "ffmpeg", "foxglove")
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,14 @@ class SegmentationParameters:
 
     input_transport: str = setting(
         "raw",
-        "How images arrive: raw is sensor_msgs/Image on 'image', compressed is sensor_msgs/CompressedImage (JPEG or "
-        "PNG) on 'image/compressed'.",
+        "How images arrive: raw is sensor_msgs/Image on 'image', compressed is sensor_msgs/CompressedImage (JPEG, PNG "
+        "or video) on 'image/compressed', ffmpeg is FFMPEGPacket on 'image/ffmpeg', foxglove is CompressedVideo on "
+        "'image/foxglove'.",
         choices=INPUT_TRANSPORTS,
+    )
+    segment_damaged_video: bool = setting(
+        False,
+        "Segments pictures of a video between a lost packet and the next keyframe, too: parts of them are invented.",
     )
     model: str = setting(
         AUTO, f"Network ('tdnet-ros models' lists them); auto: the weight file's, else {DEFAULT_MODEL}."

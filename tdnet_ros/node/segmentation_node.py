@@ -16,6 +16,7 @@ from std_srvs.srv import SetBool, Trigger
 from tdnet_ros.errors import ConfigurationError, TdnetRosError
 from tdnet_ros.node import transport
 from tdnet_ros.node.camera import Camera
+from tdnet_ros.node.inputs import INPUTS
 from tdnet_ros.node.intake import Waiting
 from tdnet_ros.node.parameters import SegmentationParameters
 from tdnet_ros.node.process import run_task
@@ -69,12 +70,14 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
+            INPUTS[self.parameters.input_transport].load_type()  # before the weights: it may be missing
             self._segmenter = self._load(self.parameters)
+            self._cameras = [Camera(self, name, self.parameters, self._segmenter.labels) for name in _ONE_CAMERA]
         except TdnetRosError as error:
             self.failure = error
             self.get_logger().error(str(error))
+            self._segmenter = None
             return TransitionCallbackReturn.FAILURE
-        self._cameras = [Camera(self, name, self.parameters, self._segmenter.labels) for name in _ONE_CAMERA]
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

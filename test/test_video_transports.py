@@ -1,0 +1,116 @@
+"""Video packets of every transport through the node as a process: joined in the middle, and with losses."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
+pytest.importorskip("ffmpeg_image_transport_msgs.msg", reason="interface packages are not installed: make does that")
+pytest.importorskip("foxglove_msgs.msg", reason="interface packages are not installed: make does that")
+
+import sys
+
+from ffmpeg_image_transport_msgs.msg import FFMPEGPacket
+from foxglove_msgs.msg import CompressedVideo
+from rclpy.qos import ReliabilityPolicy
+from segmentation_graph import Graph, segmentation_graph, stamp_of, wait_for
+from sensor_msgs.msg import CompressedImage
+
+from benchmarks.analytic_clip import DriveClip
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.node.inputs import INPUTS
+from tdnet_ros.video.encoding import encode_packets
+
+GOP, COUNT = 4, 16
+BEST_EFFORT, RELIABLE = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
+
+
+@cache
+def bitstream() -> list[bytes]:
+    clip = DriveClip(96, 128, seed=1)  # no cuts, at which encoders set keyframes of their own
+    return list(encode_packets((clip.picture(index) for index in range(COUNT)), gop=GOP))
+
+
+def message(transport: str, number: int) -> Any:
+    data = bitstream()[number % COUNT]
+    if transport == "ffmpeg":
+        key = int(number % GOP == 0)
+        return FFMPEGPacket(width=128, height=96, encoding="h264;yuv420p;bgr8;bgr8", pts=number, flags=key, data=data)
+    if transport == "foxglove":
+        return CompressedVideo(format="h264", data=data)
+    return CompressedImage(format="h264", data=data)
+
+
+class Sender:
+    """Sends the packets of an endless stream, from its second picture on."""
+
+    def __init__(self) -> None:
+        self.number = 1
+
+    def join(self, graph: Graph) -> None:
+        """Send until a first mask comes, which can only be that of a keyframe, and end before the next keyframe."""
+        keyframes = set()
+
+        def answered() -> bool:
+            stamp_ns = self.send(graph)
+            if (self.number - 1) % GOP == 0:
+                keyframes.add(stamp_ns)
+            time.sleep(0.1)
+            return bool(graph.masks)
+
+        wait_for(answered, "the first mask", graph)
+        assert stamp_of(graph.masks[0]) in keyframes
+        while self.number % GOP:
+            self.send(graph)
+
+    def send(self, graph: Graph) -> int:
+        """The next packet; its stamp."""
+        self.number += 1
+        return graph.send(message(graph.transport, self.number - 1))
+
+    def mask(self, graph: Graph) -> Any:
+        """That of the next packet."""
+        self.number += 1
+        return graph.mask_of(message(graph.transport, self.number - 1))
+
+
+@pytest.mark.parametrize(
+    ("transport", "reliability"), [("ffmpeg", RELIABLE), ("foxglove", BEST_EFFORT), ("compressed", RELIABLE)]
+)
+def test_every_packet_gives_its_mask_and_a_lost_one_none_until_the_next_keyframe(
+    transport: str, reliability: ReliabilityPolicy
+) -> None:
+    sender = Sender()
+    with segmentation_graph(transport=transport, reliability=reliability, greeting=sender.join) as graph:
+        said = "offers best effort only" in graph.process.output
+        assert said == (reliability == BEST_EFFORT and transport != "compressed")
+        for _ in range(GOP):
+            mask = sender.mask(graph)
+            assert (mask.encoding, mask.height, mask.width, mask.step) == ("mono8", 96, 128, 128)
+            assert mask.header.frame_id == "camera_optical"
+            latency = graph.latency_of(stamp_of(mask))
+            assert latency.decode_ms > 0
+        lost_before = latency.lost_upstream_total
+        sender.mask(graph)
+        sender.number += 1  # lost
+        withheld = [sender.send(graph) for _ in range(GOP - 2)]
+        mask = sender.mask(graph)
+        assert graph.latency_of(stamp_of(mask)).lost_upstream_total == lost_before + 1
+        assert not {stamp_of(found) for found in graph.masks} & set(withheld)
+        status = graph.status(lambda status: "packets lost" in status, "diagnostics of the video")
+        assert int(status["pictures withheld until a keyframe"]) >= GOP - 2
+        assert int(status["packets before the first keyframe"]) >= 1 and int(status["packets damaged"]) == 0
+
+
+def test_a_missing_interface_package_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    monkeypatch.setitem(sys.modules, "foxglove_msgs.msg", None)
+    with pytest.raises(
+        ConfigurationError, match=r"foxglove_msgs/CompressedVideo is not installed.*apt install ros-kil"
+    ):
+        INPUTS["foxglove"].load_type()
+    assert INPUTS["ffmpeg"].load_type() is FFMPEGPacket

@@ -169,10 +169,16 @@ class TDAR(TDNet):
 def united_weights(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of a TDNet as the start of a TDAR with as many of its sub-networks, or with its first ones.
 
-    ``fresh`` are the TDAR's own: what a TDNet does not have, the fusion, stays. The batch norms of the low resolution
-    begin as those of the full one; the classifier is the mean of the sub-networks'.
+    ``fresh`` are the TDAR's own. The batch norms of the low resolution begin as those of the full one; the classifier
+    is the mean of the sub-networks'. The fusion begins with values of zero, so that it adds nothing, and attends to
+    what is alike: by the product of the features themselves over the root of their number.
     """
     united = dict(fresh)
+    for name in ("query", "key", "value"):
+        for part in ("weight", "bias"):
+            united[f"fusion.{name}.{part}"] = torch.zeros_like(fresh[f"fusion.{name}.{part}"])
+        if name != "value":
+            united[f"fusion.{name}.weight"][:, :, 1, 1] = len(fresh["fusion.query.bias"]) ** -0.25
     subnetworks = {key.split(".")[1] for key in fresh if key.startswith(_LOW)}
     for key in fresh:
         source = f"subnetworks.{key.removeprefix(_LOW)}" if key.startswith(_LOW) else key

@@ -239,7 +239,7 @@ def test_a_big_endian_message_is_read_by_rclpy() -> None:
     assert (view.stamp, view.frame_id, view.format, bytes(view.data)) == ((5, 6), "cam", "png", b"abc")
 
 
-@pytest.mark.parametrize("start", [b"", b"\0\0\0\0", b"\0\x0b\0\0", b"\xff\xff\xff\xff" * 20])
+@pytest.mark.parametrize("start", [b"", b"\0\0\0\0", b"\0\0\0I", b"\0\x0b\0\0", b"\xff\xff\xff\xff" * 20])
 def test_a_message_that_no_one_can_read_is_refused(start: bytes) -> None:
     pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
     with pytest.raises(ImageError, match=f"message of {len(start)} bytes starts with .*, expected a serialised Image"):

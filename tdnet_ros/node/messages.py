@@ -25,6 +25,8 @@ from tdnet_ros.video.frame import Frame
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_ENCAPSULATION_BYTES = 4
+
 
 def image_view(message: Buffer) -> ImageView:
     """View a serialised sensor_msgs/Image of any encapsulation that the middleware knows; raises ImageError.
@@ -108,9 +110,13 @@ def _deserialise(message: Buffer, message_type: type, error: type[TdnetRosError]
     from rclpy.serialization import deserialize_message
 
     received = bytes(message)
+    start = received[:_ENCAPSULATION_BYTES].hex(" ") or "no bytes"
+    text = f"message of {len(received)} bytes starts with {start}, expected a serialised {message_type.__name__}"
+    # Fast CDR takes the number of padding bytes from the encapsulation's last bits and subtracts it from the length
+    # without a look: with fewer bytes than that it reads on behind the message until the process ends.
+    if len(received) < _ENCAPSULATION_BYTES or len(received) - _ENCAPSULATION_BYTES < received[3] & 3:
+        raise error(text)
     try:
         return deserialize_message(received, message_type)
     except Exception as reason:  # RMWError, or what else an implementation makes of broken bytes
-        start = received[:4].hex(" ") or "no bytes"
-        expected = f"a serialised {message_type.__name__}"
-        raise error(f"message of {len(received)} bytes starts with {start}, expected {expected}") from reason
+        raise error(text) from reason

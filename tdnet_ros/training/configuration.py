@@ -53,13 +53,15 @@ class DataSettings:
     """Sources of frames; at least one of them has to give some.
 
     A drive of n frames is drawn in proportion to n ** ``drive_balance``: at 1 every frame is as likely as any other, at
-    0 every drive is.
+    0 every drive is. Where ``street_share`` is above 0 so much of the clips comes from rendered streets, whatever their
+    number of frames.
     """
 
     sequences: SequencesSettings = field(default_factory=SequencesSettings)
     street: StreetSettings = field(default_factory=StreetSettings)
     compression: CompressionSettings = field(default_factory=CompressionSettings)
     drive_balance: float = 0.5
+    street_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,15 @@ class StageSettings:
     and of following the teacher's groups. Where a distillation's weight is above 0, ``teacher`` and
     ``teacher_weights`` are the teacher's catalog name and weight file. It sees frames ``teacher_scale`` times as high
     and wide as the network trained here, with ``teacher_flip`` their mirror images as well.
+
+    Where motion carries a feature from a keyframe, ``boundary`` is the weight of the boundary-aware stream,
+    ``pairwise`` and ``inner`` those of following the teacher's feature, ``inner_reading`` one of inner_layer.READINGS:
+    see boundary_distillation.py. The frames of kind ``bdnet`` lie up to ``interval`` - 1 behind their keyframe (0: the
+    network's keyframe interval), with ``motion`` as it is ``told`` or by optical ``flow``.
+
+    For kind ``fst`` alone there are ``similarity``, the weight of the difference between the fused feature and that of
+    full resolution, ``keyframe``, that of the keyframe's own loss, and ``scales``, of which each step has one for the
+    frames between keyframes ([]: the network's own). ``interval`` is as above.
     """
 
     kind: str = "tdnet"
@@ -149,6 +160,15 @@ class StageSettings:
     teacher_groups: int = 4
     teacher_scale: float = 1.0
     teacher_flip: bool = False
+    boundary: float = 0.0
+    pairwise: float = 0.0
+    inner: float = 0.0
+    inner_reading: str = "layer"
+    interval: int = 0
+    motion: str = "told"
+    similarity: float = 1.0
+    keyframe: float = 1.0
+    scales: tuple[float, ...] = ()
 
     @property
     def distils(self) -> bool:
@@ -187,6 +207,8 @@ class TrainingConfiguration:
 _CHOICES = {
     "precision": ("fp32", "bf16", "fp16"),
     "loss": ("cross_entropy", "ohem"),
+    "inner_reading": ("layer", "product", "class"),
+    "motion": ("told", "flow"),
 }
 _AT_LEAST_ONE = (
     "frames",
@@ -199,6 +221,7 @@ _AT_LEAST_ONE = (
     "validate_every",
     "teacher_groups",
 )
+_SHARES = ("street_share", "slow_share", "occluder_share", "wrong_share", "unknown_share", "quantised_share")
 
 
 def read_configuration(path: Path) -> TrainingConfiguration:
@@ -235,6 +258,10 @@ def _check(key: str, value: Any, name: str) -> None:
         raise ConfigurationError(f"{name} is {list(value)}, expected at least 32 px per side")
     if key == "crf" and value and not (len(value) == 2 and 0 <= value[0] <= value[1] <= 51):
         raise ConfigurationError(f"{name} is {list(value)}, expected [] or two numbers of 0..51 in rising order")
+    if key in _SHARES and not 0 <= value <= 1:
+        raise ConfigurationError(f"{name} is {value}, expected 0 to 1")
+    if key == "scales" and not all(0 < scale <= 1 for scale in value):
+        raise ConfigurationError(f"{name} is {list(value)}, expected numbers above 0 and at most 1")
     if key == "scale" and not 0 < value[0] <= value[1]:
         raise ConfigurationError(f"{name} is {list(value)}, expected two numbers above 0 in rising order")
     if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < float("inf"):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.training.configuration import AugmentationSettings
-from tdnet_ros.training.frame_store import FrameStore
+from tdnet_ros.training.frame_store import STREET, FrameStore
 from tdnet_ros.training.teacher_maps import TeacherMaps, TeacherView
 
 Floats = npt.NDArray[np.float64]
@@ -56,12 +56,19 @@ class Draw(NamedTuple):
 class DeviceClips:
     """Draws clips from a store; ``teacher`` holds the scores of its frames to cut out with them, where set."""
 
-    def __init__(self, store: FrameStore, settings: AugmentationSettings, drive_balance: float) -> None:
+    def __init__(
+        self, store: FrameStore, settings: AugmentationSettings, drive_balance: float, street_share: float = 0.0
+    ) -> None:
         self.store = store
         self.settings = settings
         self.teacher: TeacherMaps | None = None
         drives = Counter(store.sequences)
         shares = np.array([drives[name] ** (drive_balance - 1.0) for name in store.sequences])
+        rendered = np.array([name.startswith(STREET) for name in store.sequences])
+        if street_share and rendered.any() and not rendered.all():
+            shares *= np.where(
+                rendered, street_share / shares[rendered].sum(), (1 - street_share) / shares[~rendered].sum()
+            )
         self.probabilities = shares / shares.sum()
 
     def batch(self, seed: tuple[int, ...], size: int, length: int, rank: int = 0, processes: int = 1) -> Clips:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -25,14 +26,15 @@ def first_blocks(network: SegmentationNetwork, count: int) -> list[nn.Module]:
     return [part for backbone in backbones for part in (backbone.stem, *backbone.blocks[:count])]
 
 
-def parameter_groups(network: SegmentationNetwork, settings: OptimiserSettings, factor: float) -> list[dict[str, Any]]:
-    """Backbone and the rest at their own rates times ``factor``; no weight decay on norms and biases."""
+def parameter_groups(modules: Sequence[nn.Module], settings: OptimiserSettings, factor: float) -> list[dict[str, Any]]:
+    """Backbones and the rest at their own rates times ``factor``; no weight decay on norms and biases."""
     groups = []
+    named = [pair for module in modules for pair in module.named_parameters()]
     for in_backbone, rate in ((True, settings.backbone_rate), (False, settings.head_rate)):
         for decayed in (True, False):
             chosen = [
                 parameter
-                for name, parameter in network.named_parameters()
+                for name, parameter in named
                 if ("backbone" in name) == in_backbone and (parameter.dim() > 1) == decayed and parameter.requires_grad
             ]
             decay = settings.weight_decay if decayed else 0.0

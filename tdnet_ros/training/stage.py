@@ -29,8 +29,16 @@ class Stage(nn.Module, ABC):
         ``source`` draws clips with a keyframe, its ``clips`` those without. What is drawn depends on the seed alone.
         """
 
+    def training_only(self) -> nn.Module:
+        """What is trained along with the network and is no part of it."""
+        return nn.Module()
+
     def frozen(self) -> list[nn.Module]:
         """Modules that stay as they are: no gradients, batch norms in eval mode."""
+        return []
+
+    def adapted(self) -> list[nn.Module]:
+        """Modules that are trained even where the first blocks are frozen."""
         return []
 
     def finish(self, network: SegmentationNetwork) -> None:

@@ -5,6 +5,7 @@ A further kind of stage is a further class with the methods of ``Stage``, and a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -14,12 +15,14 @@ from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import SegmentationNetwork, TDNet
 from tdnet_ros.networks.catalog import CATALOG, TDNetVariant
 from tdnet_ros.networks.single_frame import SingleFrame
+from tdnet_ros.training.bdnet_stage import BDNetStage
 from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.configuration import StageSettings
 from tdnet_ros.training.device_clips import DeviceClips
 from tdnet_ros.training.distillation import distillation
 from tdnet_ros.training.keyframe_clips import KeyframeDrawing
 from tdnet_ros.training.normalisation import normalise
+from tdnet_ros.training.similarity_stage import FeatureSimilarityStage
 from tdnet_ros.training.stage import SegmentationLoss, Stage
 from tdnet_ros.training.teacher import group_of_path
 from tdnet_ros.training.teacher_maps import TeacherView
@@ -113,7 +116,12 @@ class TDNetStage(Stage):
         return total
 
 
-STAGES: dict[str, type[SingleFrameStage] | type[TDNetStage]] = {"single": SingleFrameStage, "tdnet": TDNetStage}
+STAGES: dict[str, Callable[[SegmentationNetwork, StageSettings, Tensor | None], Stage]] = {
+    "single": SingleFrameStage,
+    "tdnet": TDNetStage,
+    "bdnet": BDNetStage,
+    "fst": FeatureSimilarityStage,
+}
 
 
 def make_stage(network: SegmentationNetwork, settings: StageSettings, weights: Tensor | None) -> Stage:

@@ -20,6 +20,7 @@ from tdnet_ros.errors import ConfigurationError, TrainingError
 from tdnet_ros.labels import label_set
 from tdnet_ros.networks import SegmentationNetwork, build_network, network_info
 from tdnet_ros.networks.checkpoints import load_weights, read_checkpoint
+from tdnet_ros.networks.loading import fitted
 from tdnet_ros.networks.paths import MobilePath
 from tdnet_ros.training.compression import compress_frames
 from tdnet_ros.training.configuration import StageSettings, TrainingConfiguration, parse_configuration
@@ -78,10 +79,11 @@ class Trainer:
         frames, self.selection = (resize_frames(part, configuration.input_size) for part in (self.frames, selection))
         for frame in self.selection:
             check_frame(frame, len(info.labels), self.selection[0].image.shape)
-        told = configuration.data.compression
-        frames = compress_frames(frames, told, configuration.augmentation.dense_gap_s, configuration.seed)
+        coded = configuration.data.compression
+        frames = compress_frames(frames, coded, configuration.augmentation.dense_gap_s, configuration.seed)
         store = FrameStore(frames, len(info.labels), processes.device)
-        self.clips = DeviceClips(store, configuration.augmentation, configuration.data.drive_balance)
+        told = configuration.data
+        self.clips = DeviceClips(store, configuration.augmentation, told.drive_balance, told.street_share)
         self.drawing = KeyframeDrawing(self.clips, configuration.keyframes)
         shares = torch.tensor(class_shares(frames, len(info.labels)), dtype=torch.float32)
         weights = class_weights(shares)
@@ -212,8 +214,11 @@ class Trainer:
         told = self.configuration.optimiser
         for module in (*first_blocks(self.network, told.frozen_blocks), *self.losses.frozen()):
             module.eval().requires_grad_(False)
+        for module in self.losses.adapted():
+            module.train(not settings.freeze_norms).requires_grad_(True)
         self.stage_module = self.processes.share_gradients(self.losses)
-        self.optimiser = torch.optim.AdamW(parameter_groups(self.network, told, settings.rate))
+        trained = (self.network, self.losses.training_only())
+        self.optimiser = torch.optim.AdamW(parameter_groups(trained, told, settings.rate))
 
     def _end_stage(self) -> None:
         """The next stage starts from the average, which is what this one has made."""
@@ -230,7 +235,7 @@ class Trainer:
     def _start_weights(self, network: SegmentationNetwork) -> None:
         configuration = self.configuration
         if configuration.start:
-            load_weights(network, read_checkpoint(configuration.start), configuration.model)
+            load_weights(network, fitted(read_checkpoint(configuration.start), network), configuration.model)
         elif configuration.backbone:
             backbones = [part.backbone for part in network.modules() if isinstance(part, MobilePath)]
             if not backbones:
@@ -249,6 +254,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "network": self.network.state_dict(),
+            "training_only": self.losses.training_only().state_dict(),
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
             "optimiser": self.optimiser.state_dict(),
@@ -266,6 +272,7 @@ class Trainer:
         self.stage, self.step, self.best = state["stage"], state["step"], state["best"]
         self._begin_stage()
         self.network.load_state_dict(state["network"])
+        self.losses.training_only().load_state_dict(state.get("training_only", {}))  # older checkpoints have none
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["updates"]
         self.optimiser.load_state_dict(state["optimiser"])

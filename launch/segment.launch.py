@@ -2,9 +2,12 @@
 
 ros2 launch tdnet_ros segment.launch.py image:=/camera/image_raw
 ros2 launch tdnet_ros segment.launch.py play:=drive.mp4 overlay:=true
+ros2 launch tdnet_ros segment.launch.py cameras:=front=/front/image_raw,left=/left/image_raw
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
@@ -39,6 +42,11 @@ def generate_launch_description() -> LaunchDescription:
                 description="Topic of the camera's images; compressed transport adds /compressed.",
             ),
             DeclareLaunchArgument(
+                "cameras",
+                default_value="",
+                description="Several cameras, NAME=TOPIC,NAME=TOPIC...; empty: the one of the argument image.",
+            ),
+            DeclareLaunchArgument(
                 "namespace",
                 default_value="segmentation",
                 description="Namespace of the node and of what it publishes.",
@@ -71,14 +79,21 @@ def _start(context: LaunchContext) -> list[Action]:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    given = {name: _typed(value(name)) for name in _PARAMETERS if value(name)}
+    given: dict[str, Any] = {name: _typed(value(name)) for name in _PARAMETERS if value(name)}
+    topics = {"image": value("image")}
+    if value("cameras"):
+        cameras = [camera.partition("=")[::2] for camera in value("cameras").split(",")]
+        if not all(name and topic for name, topic in cameras):
+            raise RuntimeError(f"cameras is '{value('cameras')}', expected NAME=TOPIC,NAME=TOPIC...")
+        given["cameras"] = [name for name, _ in cameras]
+        topics = {f"{name}/image": topic for name, topic in cameras}
     segmentation = Node(
         package="tdnet_ros",
         executable="segmentation_node",
         name="segmentation_node",
         namespace=value("namespace"),
         parameters=[value("params_file"), given],
-        remappings=[("image", value("image"))],
+        remappings=list(topics.items()),
         output="screen",
     )
     actions: list[Action] = [segmentation]
@@ -86,7 +101,8 @@ def _start(context: LaunchContext) -> list[Action]:
         transport = value("input_transport") or "raw"
         actions.append(_player(value("play"), transport, value("image"), _typed(value("loop")) is True))
     if _typed(value("overlay")) is True:
-        actions.append(_viewer(f"/{value('namespace').strip('/')}/overlay"))
+        first = f"{given['cameras'][0]}/" if "cameras" in given else ""
+        actions.append(_viewer(f"/{value('namespace').strip('/')}/{first}overlay"))
     return actions
 
 

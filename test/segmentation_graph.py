@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,21 +212,19 @@ CAMERAS: dict[str, Callable[[], tuple[type, str]]] = {
 
 
 @contextlib.contextmanager
-def segmentation_graph(
-    *parameters: str,
-    transport: str = "raw",
-    reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
-    greeting: Callable[[Graph], None] = greet,
-) -> Iterator[Graph]:
-    """Start a node with these `name:=value` parameters and wait until both sides know each other."""
+def running_node(
+    *parameters: str, remappings: Sequence[str] = (), announced: str = "segmenting "
+) -> Iterator[tuple[RunningProcess, int]]:
+    """Start a node with these `name:=value` parameters and wait for what it prints; the process and its ROS domain."""
     arguments = ["--ros-args"]
     for parameter in (
-        *parameters,
         "input_height:=96",
         "timeout_s:=1000.0",  # a test that is held up is no lost camera
-        f"input_transport:={transport}",
+        *parameters,
     ):
         arguments += ["-p", parameter]
+    for remapping in remappings:
+        arguments += ["-r", remapping]
     with ReservedDomain() as domain, tempfile.TemporaryDirectory() as folder:
         environment = python_environment(
             {
@@ -237,15 +235,27 @@ def segmentation_graph(
         )
         command = [sys.executable, "-m", "tdnet_ros.node.segmentation_node", *arguments]
         process = RunningProcess(command, environment, Path(folder))
-        graph = None
         try:
-            process.wait_for("segmenting ")
-            graph = Graph(process, domain, transport, reliability)
+            process.wait_for(announced)
+            yield process, domain
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def segmentation_graph(
+    *parameters: str,
+    transport: str = "raw",
+    reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+    greeting: Callable[[Graph], None] = greet,
+) -> Iterator[Graph]:
+    """A node with these parameters, and its camera; both sides know each other."""
+    with running_node(*parameters, f"input_transport:={transport}") as (process, domain):
+        graph = Graph(process, domain, transport, reliability)
+        try:
             wait_for(lambda: graph.camera.get_subscription_count() == 1, "the node's subscription", graph)
             wait_for(lambda: graph.node.count_publishers("mask") == 1, "the node's mask", graph)
             greeting(graph)
             yield graph
         finally:
-            if graph is not None:
-                graph.close()
-            process.kill()
+            graph.close()

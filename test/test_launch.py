@@ -16,7 +16,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 
 LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.py"
 EXPECTED_ARGUMENTS = [
-    *("image", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart"),
+    *("image", "cameras", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart"),
     *("use_sim_time", "play", "loop", "overlay"),
 ]
 

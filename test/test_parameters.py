@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ CONFIG = Path(__file__).resolve().parents[1] / "config" / "segmentation.yaml"
 
 def test_the_configuration_file_holds_every_parameter_with_its_default() -> None:
     documented = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
-    assert documented == {item.name: item.default for item in fields(SegmentationParameters)}
+    assert documented == asdict(SegmentationParameters())
 
 
 def test_every_parameter_is_described_and_every_number_has_a_range() -> None:

@@ -14,12 +14,9 @@ from running_process import RunningProcess
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from segmentation_graph import (
     PERIOD_NS,
     Graph,
-    greet,
     image,
     jpeg,
     picture,
@@ -382,29 +379,3 @@ def test_signal_in_the_middle_of_the_work_ends_the_node_cleanly(number: signal.S
             running.send(image(index, height=720, width=1280))
         assert running.process.stop(number) == 0, running.process.output
         assert "Traceback" not in running.process.output
-
-
-def test_lifecycle_manager_drives_the_node(
-    start_process: Callable[..., RunningProcess], ros_domain: dict[str, str]
-) -> None:
-    process = start_process(
-        "tdnet_ros.node.segmentation_node", "--ros-args", "-p", "autostart:=false", "-p", "input_height:=96"
-    )
-    graph = Graph(process, int(ros_domain["ROS_DOMAIN_ID"]))
-    try:
-        for _ in range(2):
-            for transition in ("configure", "activate", "deactivate", "cleanup"):
-                identifier = getattr(Transition, f"TRANSITION_{transition.upper()}")
-                request = ChangeState.Request(transition=Transition(id=identifier))
-                assert graph.call(ChangeState, "segmentation_node/change_state", request).success, transition
-                if transition == "activate":
-                    wait_for(lambda: graph.camera.get_subscription_count() == 1, "the subscription", graph)
-                    wait_for(lambda: graph.node.count_publishers("mask") == 1, "the mask", graph)
-                    greet(graph)
-                if transition == "deactivate":
-                    wait_for(lambda: graph.camera.get_subscription_count() == 0, "no subscription", graph)
-            state = graph.call(GetState, "segmentation_node/get_state", GetState.Request())
-            assert state.current_state.label == "unconfigured"
-    finally:
-        graph.close()
-    assert process.stop() == 0

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 from rclpy.subscription import MessageInfo
@@ -15,13 +17,16 @@ from std_msgs.msg import Header
 
 from tdnet_ros.errors import StaleFrame, TdnetRosError
 from tdnet_ros.labels import LabelSet
+from tdnet_ros.node.camera_info import Calibration
 from tdnet_ros.node.cdr import peek_header
 from tdnet_ros.node.diagnostics import Health, Report, diagnose
+from tdnet_ros.node.finishing import Finishing
 from tdnet_ros.node.inputs import INPUTS, Stamped
 from tdnet_ros.node.intake import Arrival, Cadence, Mailbox, Sender, Waiting
 from tdnet_ros.node.latency import FrameTimes, latency_message
 from tdnet_ros.node.outputs import Outputs
 from tdnet_ros.node.parameters import SegmentationParameters
+from tdnet_ros.node.qos_watch import QosWatch, node_name
 from tdnet_ros.node.subscription import CameraSubscription
 from tdnet_ros.streaming import Segmentation, SegmentationStream
 from tdnet_ros.video.frame import Frame
@@ -32,11 +37,13 @@ _GIVE_WAY_S = 1e-4
 
 @dataclass
 class Picture:
-    """A frame on its way through the node: the header that its mask will have, and when it got how far."""
+    """A frame on its way through the node: the header that its mask will have, when it got how far, what came of it."""
 
     header: Stamped
     frame: Frame
     times: FrameTimes
+    mask: npt.NDArray[np.uint8] | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
 
 
 class Camera:
@@ -47,28 +54,37 @@ class Camera:
     """
 
     def __init__(self, node: LifecycleNode, name: str, parameters: SegmentationParameters, labels: LabelSet) -> None:
-        """Raises ConfigurationError where the package of the input's message type is not installed."""
+        """Raises ConfigurationError for an ignore mask that is none, and without the package of the input's type."""
         self.name = name
-        self.parameters = parameters  # replaced when one of them changes
+        self.parameters = parameters
         self.enabled = True
         self._node = node
         self._prefix = f"{name}/" if name else ""
-        self._outputs = Outputs(node, labels, self._prefix)
+        self._watch = QosWatch(node)
+        self.stream: SegmentationStream | None = None
+        self._cadence, self._sender, self._health = Cadence(), Sender(), Health()
+        self._reset_reason: str | None = None  # for the next message to carry
+        self._after_gap = False
+        self._finishing = Finishing(parameters, name)
         self._input = INPUTS[parameters.input_transport]
         self._message_type = self._input.load_type()
         self._subscription: CameraSubscription | None = None
+        image_topic = node.resolve_topic_name(f"{self._prefix}image")
+        self.topic = image_topic + self._input.suffix
+        self._calibration = Calibration(node, image_topic, node.resolve_topic_name(f"{self._prefix}camera_info"))
+        self._outputs = Outputs(node, self._watch, labels, self._prefix)
 
     # Lifecycle
 
     def start(self, stream: SegmentationStream, waiting: Waiting) -> None:
-        """Subscribe. What went before is forgotten."""
+        """Name the classes and subscribe. What went before is forgotten. The publishers have to be active."""
+        self._outputs.publish_labels(self.parameters.min_confidence)
         self.stream = stream
         self._decoder = self._input.make_decoder(self.parameters.segment_damaged_video)
         self._mailbox: Mailbox = waiting.mailbox(self._input.in_order)
         self._cadence, self._sender, self._health = Cadence(), Sender(), Health()
-        self._reset_reason: str | None = None  # for the next message to carry
-        self._after_gap = False
-        self.topic = self._node.resolve_topic_name(f"{self._prefix}image") + self._input.suffix
+        self._reset_reason, self._after_gap = None, False
+        self._calibration.start()
         self._subscription = CameraSubscription(
             self._node, self._message_type, self.topic, self._receive, self._input.qos
         )
@@ -77,7 +93,12 @@ class Camera:
         """Unsubscribe; the stream keeps what it has until the next start."""
         if self._subscription is not None:
             self._subscription.destroy()
+            self._calibration.stop()
             self._subscription = None
+
+    def forget(self) -> None:
+        """Let go of the stream, and with it of the network: there is none until the next start."""
+        self.stream = None
 
     def destroy(self) -> None:
         """Take the publishers off the node."""
@@ -90,6 +111,13 @@ class Camera:
         self._cadence.restart()
         self._after_gap = True
         self.ask_for_reset("resumed after a pause")
+
+    def change(self, parameters: SegmentationParameters) -> None:
+        """Live parameters have changed."""
+        renamed = parameters.min_confidence != self.parameters.min_confidence
+        self.parameters = parameters
+        if renamed and self._subscription is not None:
+            self._outputs.publish_labels(parameters.min_confidence)
 
     def ask_for_reset(self, reason: str) -> None:
         """Empty the window before the next image, and say why."""
@@ -104,8 +132,10 @@ class Camera:
             dropped=self._dropped,
             resets=self.stream.resets,
             input_rate_hz=self._cadence.rate_hz,
-            publishers=self._node.count_publishers(self.topic),
+            publishers=tuple(map(node_name, self._node.get_publishers_info_by_topic(self.topic))),
             topic=self.topic,
+            troubles=tuple(self._watch.troubles()),
+            has_time=self._node.get_clock().now().nanoseconds > 0,
             facts={**facts, **self._decoder.facts},
         )
         name = f"{self._node.get_fully_qualified_name().lstrip('/')}: {self.name or 'segmentation'}"
@@ -141,8 +171,8 @@ class Camera:
 
     @property
     def wants_confidence(self) -> bool:
-        """Whether somebody listens to the confidence."""
-        return self._outputs.wants_confidence
+        """Whether the confidence is needed: somebody listens to it, or masks depend on it."""
+        return self._outputs.wants_confidence or self.parameters.min_confidence > 0
 
     def take(self) -> Picture | None:
         """The newest frame of what has arrived, the stream made ready for it; None when there is none."""
@@ -161,21 +191,28 @@ class Camera:
             decoded = self._decoder.newest()
             if decoded is not None:
                 header, frame = decoded
+                self._finishing.check(frame.height, frame.width)
                 last = arrivals[-1]
                 times = FrameTimes(last.arrived_s, taken_s, time.perf_counter())
                 return Picture(header, replace(frame, sender=last.sender), times)
         return None
 
     def publish(self, picture: Picture, result: Segmentation) -> None:
-        """The mask, and how long everything took."""
-        self._outputs.publish_mask(picture.header, result)
+        """The mask, what belongs to it, and how long everything took."""
+        picture.mask, picture.confidence = self._finishing.finish(
+            result.mask, result.confidence, self.parameters.min_confidence
+        )
+        self._outputs.publish_mask(picture.header, picture.mask)
         self._decoder.segmented()
         times = picture.times
         times.published_s = time.perf_counter()
         age_ms = self._age_ms(picture.frame)
         if result.reset_reason is not None:
             self._node.get_logger().warning(f"{self._prefix}window emptied: {result.reset_reason}")
-        message = latency_message(_header(picture.header), result, times, age_ms)
+        header = _header(picture.header)
+        if self._outputs.wants_camera_info:
+            self._publish_camera_info(header, picture)
+        message = latency_message(header, result, times, age_ms)
         message.camera = self.name
         message.sequence = self._health.published
         message.dropped_total = self._dropped
@@ -185,9 +222,11 @@ class Camera:
         self._health.node_ms.add(times.node_ms)
         self._health.age_ms.add(age_ms)
 
-    def publish_extras(self, picture: Picture, result: Segmentation) -> None:
+    def publish_extras(self, picture: Picture) -> None:
         """Confidence and overlay, for those who listen; after the masks, which must not wait for them."""
-        self._outputs.publish_extras(picture.header, picture.frame, result, self.parameters.overlay_opacity)
+        assert picture.mask is not None
+        opacity = self.parameters.overlay_opacity
+        self._outputs.publish_extras(picture.header, picture.frame, picture.mask, picture.confidence, opacity)
 
     @contextlib.contextmanager
     def attended(self) -> Iterator[None]:
@@ -204,6 +243,14 @@ class Camera:
             self._health.failures += 1
             self.stream.reset(f"{type(error).__name__} while segmenting")
             self._report(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _publish_camera_info(self, header: Header, picture: Picture) -> None:
+        assert picture.mask is not None
+        height, width = picture.mask.shape
+        frame = picture.frame
+        info = self._calibration.of_mask(header, width / frame.width, height / frame.height)
+        if info is not None:
+            self._outputs.publish_camera_info(info)
 
     @property
     def _dropped(self) -> int:

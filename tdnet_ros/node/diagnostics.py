@@ -39,14 +39,20 @@ class Health:
 
 @dataclass(frozen=True)
 class Report:
-    """What the status tells beside Health: the stream's counters and facts of the node."""
+    """What the status tells beside Health: the stream's counters and facts of the node.
+
+    ``publishers`` names the nodes that publish on the input; ``troubles`` says who gets nothing because of its quality
+    of service. ``has_time``: the ROS clock has been set.
+    """
 
     received: int
     dropped: int
     resets: int
     input_rate_hz: float
-    publishers: int
+    publishers: tuple[str, ...]
     topic: str
+    troubles: tuple[str, ...]
+    has_time: bool
     facts: dict[str, str]
 
 
@@ -68,7 +74,8 @@ def diagnose(
         "images rejected": str(health.rejected),
         "failures": str(health.failures),
         "resets": str(report.resets),
-        "publishers": str(report.publishers),
+        "publishers": str(len(report.publishers)),
+        "quality of service": "; ".join(report.troubles) or "agreed",
         "last error": health.last_error,
         **report.facts,
     }
@@ -85,17 +92,22 @@ def _judge(health: Health, report: Report, parameters: SegmentationParameters, e
     now = time.perf_counter()
     if not enabled:
         return DiagnosticStatus.OK, "disabled by ~/enable"
+    if not report.has_time:
+        return DiagnosticStatus.WARN, "no clock: use_sim_time is true and nothing has come on /clock"
     since_input_s = now - (health.last_input_s if health.last_input_s is not None else health.activated_s)
     if since_input_s > parameters.timeout_s:
-        source = "no publisher" if report.publishers == 0 else f"{report.publishers} publisher(s)"
+        source = "; ".join((*report.troubles, ", ".join(report.publishers))) or "no publisher"
         text = f"no image on {report.topic} for {since_input_s:.1f} s ({source})"
         return DiagnosticStatus.STALE if health.last_input_s is not None else DiagnosticStatus.WARN, text
     if health.last_input_s is None:
         return DiagnosticStatus.OK, f"waiting for the first image on {report.topic}"
     if health.last_error_s is not None and now - health.last_error_s < _MEMORY_S:
         return DiagnosticStatus.WARN, health.last_error
-    if report.publishers > 1:
-        return DiagnosticStatus.WARN, f"{report.publishers} publishers on {report.topic}, expected one camera"
+    if len(report.publishers) > 1:
+        names = ", ".join(report.publishers)
+        return DiagnosticStatus.WARN, f"{len(report.publishers)} publishers on {report.topic} ({names}), expected one"
+    if report.troubles:
+        return DiagnosticStatus.WARN, "; ".join(report.troubles)
     if health.last_lost_s is not None and now - health.last_lost_s < _MEMORY_S:
         return DiagnosticStatus.WARN, (
             f"{health.lost_upstream} images were lost before they arrived: give the camera driver the shared-memory "

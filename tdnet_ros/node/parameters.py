@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import AUTO
 from tdnet_ros.node.settings import setting
 from tdnet_ros.streaming import DEFAULT_MODEL, SCORE_MEMORY, ContinuityLimits
@@ -12,11 +14,25 @@ from tdnet_ros.streaming.runtime import PRECISIONS
 
 INPUT_TRANSPORTS = ("raw", "compressed", "ffmpeg", "foxglove")
 
+#: A relative name in a ROS graph.
+_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
+
 
 @dataclass(frozen=True)
 class SegmentationParameters:
     """What the node can be told. Fields that are not live are fixed from configure to cleanup."""
 
+    cameras: list[str] = setting(  # noqa: RUF009 - a field, made anew for every instance
+        [""],
+        "Names of the cameras, each a prefix of its topics, such as front: front/image, front/mask. The one empty name "
+        "stands for a single camera without a prefix.",
+    )
+    gather_ms: float = setting(
+        5.0,
+        "For so long, in ms, an image waits for those of other cameras that came together with the one before it.",
+        0.0,
+        100.0,
+    )
     input_transport: str = setting(
         "raw",
         "How images arrive: raw is sensor_msgs/Image on 'image', compressed is sensor_msgs/CompressedImage (JPEG, PNG "
@@ -69,6 +85,20 @@ class SegmentationParameters:
         3600.0,
         live=True,
     )
+    output_scale: float = setting(
+        1.0,
+        "Size of masks, confidence and overlay as a share of the image's; pixels are sampled, the nearest one.",
+        0.01,
+        1.0,
+    )
+    min_confidence: float = setting(
+        0.0, "Pixels below this confidence are unlabelled (255) in the mask; 0: none.", 0.0, 1.0, live=True
+    )
+    ignore_mask: str = setting(
+        "",
+        "Picture of the image's size; where it is not black, as on the own bonnet, masks are unlabelled (255). "
+        "{camera} in it stands for the camera's name.",
+    )
     overlay_opacity: float = setting(0.5, "Opacity of the mask on 'overlay'.", 0.0, 1.0, live=True)
     warn_rate_hz: float = setting(
         5.0, "Diagnostics warn when fewer masks than this come out per second.", 0.0, live=True
@@ -77,6 +107,17 @@ class SegmentationParameters:
     timeout_s: float = setting(
         3.0, "Diagnostics report a timeout after so many seconds without an image.", 0.1, 3600.0, live=True
     )
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras, by the prefix of their topics. Raises ConfigurationError for one that can be no prefix."""
+        names = tuple(self.cameras) or ("",)
+        for name in names:
+            if not _NAME.fullmatch(name) and names != ("",):
+                raise ConfigurationError(f"parameter 'cameras' names '{name}', expected letters, digits, _ and /")
+            if names.count(name) > 1:
+                raise ConfigurationError(f"parameter 'cameras' names '{name}' {names.count(name)} times, expected once")
+        return names
 
     @property
     def limits(self) -> ContinuityLimits:

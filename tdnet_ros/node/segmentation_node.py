@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from collections.abc import Callable
 from functools import partial
 
+import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.clock import Clock, JumpThreshold, TimeJump
+from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
 from tdnet_ros.errors import ConfigurationError, TdnetRosError
 from tdnet_ros.node import transport
 from tdnet_ros.node.camera import Camera
-from tdnet_ros.node.inputs import INPUTS
 from tdnet_ros.node.intake import Waiting
 from tdnet_ros.node.parameters import SegmentationParameters
 from tdnet_ros.node.process import run_task
-from tdnet_ros.node.settings import changed, declare_settings
+from tdnet_ros.node.settings import changed, declare_settings, undeclared
 from tdnet_ros.node.worker import Worker
 from tdnet_ros.streaming import Segmenter
 
-_ONE_CAMERA = ("",)
-
 
 class SegmentationNode(LifecycleNode):
-    """Configure loads the weights, activate subscribes, deactivate stops, cleanup frees the network.
+    """Configure loads the weights, activate subscribes, deactivate stops and frees the device, cleanup frees the rest.
 
-    What belongs to one camera is a Camera's affair, the work on their images a Worker's.
+    What belongs to one camera is a Camera's affair, the work on their images a Worker's. A transition that fails
+    leaves the node in the state that it came from, to be tried again.
     """
 
     #: The engine. Another one measures what the node alone costs.
@@ -40,10 +43,13 @@ class SegmentationNode(LifecycleNode):
         super().__init__("segmentation_node")
         self.parameters = declare_settings(self, SegmentationParameters)
         self.failure: TdnetRosError | None = None
+        self.is_finalized = False  # as after a manager's shutdown
         self._segmenter: Segmenter | None = None
         self._cameras: list[Camera] = []
         self._worker: Worker | None = None
+        self._timer: Timer | None = None
         self._enabled = True
+        self._unknown: list[str] = []
         self._transport = transport.use_shared_memory_profile()
         if self._transport.warning:
             self.get_logger().warning(self._transport.warning)
@@ -69,30 +75,19 @@ class SegmentationNode(LifecycleNode):
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            INPUTS[self.parameters.input_transport].load_type()  # before the weights: it may be missing
-            self._segmenter = self._load(self.parameters)
-            self._cameras = [Camera(self, name, self.parameters, self._segmenter.labels) for name in _ONE_CAMERA]
-        except TdnetRosError as error:
-            self.failure = error
-            self.get_logger().error(str(error))
-            self._segmenter = None
-            return TransitionCallbackReturn.FAILURE
-        return TransitionCallbackReturn.SUCCESS
+        return self._attempt(self._configure, self._release)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._segmenter is not None
-        waiting = Waiting()
-        for camera in self._cameras:
-            camera.start(self._segmenter.stream(self.parameters.limits), waiting)
-        self._timer = self.create_timer(1.0, self._publish_diagnostics)
-        result = super().on_activate(state)
-        self._worker = Worker(self._segmenter, self._cameras, waiting)
-        self.get_logger().info(f"segmenting {', '.join(camera.topic for camera in self._cameras)}")
-        return result
+        def undo() -> None:
+            self._stop_work()
+            super(SegmentationNode, self).on_deactivate(state)
+
+        super().on_activate(state)  # the publishers
+        return self._attempt(self._start_work, undo)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
+        self._free_device()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -102,10 +97,43 @@ class SegmentationNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
         self._release()
+        self.is_finalized = True
         return TransitionCallbackReturn.SUCCESS
 
-    def _load(self, parameters: SegmentationParameters) -> Segmenter:
-        """The network with its weights, every step of it made ready. Raises what is wrong with the parameters."""
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Where an exception has ended a transition: unconfigured, with nothing left of it."""
+        self._stop_work()
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _attempt(self, action: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
+        """Of what goes wrong rclpy would say nothing: it is logged, and undone."""
+        self.failure = None
+        try:
+            action()
+        except TdnetRosError as error:
+            self.failure = error
+            self.get_logger().error(str(error))
+        except Exception as error:
+            # Drivers and libraries raise what they like, out of memory above all; a manager may try again.
+            self.failure = ConfigurationError(f"{type(error).__name__}: {error}")
+            self.get_logger().error(f"{self.failure}\n{traceback.format_exc()}")
+        else:
+            return TransitionCallbackReturn.SUCCESS
+        undo()
+        return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        names = self.parameters.camera_names
+        self._segmenter = self._load()
+        for name in names:
+            camera = Camera(self, name, self.parameters, self._segmenter.labels)
+            camera.enabled = self._enabled
+            self._cameras.append(camera)
+
+    def _load(self) -> Segmenter:
+        """The network with its weights, every step of it made ready."""
+        parameters = self.parameters
         segmenter = self.segmenter_type(
             parameters.model,
             parameters.weights or None,
@@ -117,19 +145,42 @@ class SegmentationNode(LifecycleNode):
             parameters.score_memory,
         )
         network = segmenter.network.info
-        segmenter.warm_up(*network.input_size, cameras=len(_ONE_CAMERA))
+        segmenter.warm_up(*network.input_size, cameras=len(parameters.camera_names))
         self.get_logger().info(f"{network.name} on {segmenter.runtime.describe()} is ready")
         self.get_logger().info(f"terms of the weights: {network.stated_terms}")
         return segmenter
 
+    def _start_work(self) -> None:
+        if self._segmenter is None:
+            self._segmenter = self._load()  # deactivate has freed the device
+        waiting = Waiting(self.parameters.gather_ms / 1e3)
+        for camera in self._cameras:
+            camera.start(self._segmenter.stream(self.parameters.limits), waiting)
+        self._worker = Worker(self._segmenter, self._cameras, waiting)
+        # Not by the ROS clock: that may stand still, or go back when a bag is played again.
+        self._timer = self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._unknown = undeclared(self)
+        for text in self._unknown:
+            self.get_logger().warning(text)
+        self.get_logger().info(f"segmenting {', '.join(camera.topic for camera in self._cameras)}")
+
     def _stop_work(self) -> None:
-        if self._worker is None:
-            return
-        self.destroy_timer(self._timer)
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
         for camera in self._cameras:
             camera.stop()
-        self._worker.stop()
-        self._worker = None
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _free_device(self) -> None:
+        """On a GPU: windows, weights and captured steps; activate loads them anew. On a CPU the windows alone."""
+        for camera in self._cameras:
+            camera.forget()
+        if self._segmenter is not None and self._segmenter.runtime.device.type == "cuda":
+            self._segmenter = None
+            torch.cuda.empty_cache()
 
     def _release(self) -> None:
         for camera in self._cameras:
@@ -140,11 +191,11 @@ class SegmentationNode(LifecycleNode):
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            self.parameters = changed(self.parameters, parameters, working=self._segmenter is not None)
+            self.parameters = changed(self.parameters, parameters, working=bool(self._cameras))
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for camera in self._cameras:
-            camera.parameters = self.parameters
+            camera.change(self.parameters)
         return SetParametersResult(successful=True)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -172,24 +223,27 @@ class SegmentationNode(LifecycleNode):
     # Diagnostics
 
     def _publish_diagnostics(self) -> None:
-        assert self._segmenter is not None
-        facts = self._facts(self._segmenter)
+        facts = self._facts()
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         array.status = [camera.diagnose(facts) for camera in self._cameras]
         self._diagnostics.publish(array)
 
-    def _facts(self, segmenter: Segmenter) -> dict[str, str]:
-        memory_mib = segmenter.runtime.memory_mib()
+    def _facts(self) -> dict[str, str]:
+        assert self._segmenter is not None and self._worker is not None
+        runtime, network = self._segmenter.runtime, self._segmenter.network.info
+        memory_mib = runtime.memory_mib()
         return {
-            "model": segmenter.network.info.name,
-            "terms": segmenter.network.info.stated_terms,
-            "precision": segmenter.runtime.precision,
-            "runtime": segmenter.runtime.engine,
-            "device": segmenter.runtime.describe_device(),
+            "images per step": f"{self._worker.images_per_step:.2f}",
+            "model": network.name,
+            "terms": network.stated_terms,
+            "precision": runtime.precision,
+            "runtime": runtime.engine,
+            "device": runtime.describe_device(),
             "transport": f"{self._transport.origin}, {self._transport.profile or 'no profile'}",
             "transport warning": self._transport.warning,
             "device memory (MiB)": "n/a" if memory_mib is None else f"{memory_mib:.0f}",
+            "unknown parameters": "; ".join(self._unknown),
         }
 
 
@@ -202,9 +256,12 @@ class _Task:
         self.node = node_type()
         if self.node.parameters.autostart:
             self.node.start()
+        else:
+            self.node.get_logger().info("is waiting for a lifecycle manager")
 
     def close(self) -> None:
-        self.node.trigger_shutdown()
+        if not self.node.is_finalized:
+            self.node.trigger_shutdown()
 
 
 def main(node_type: type[SegmentationNode] = SegmentationNode) -> int:

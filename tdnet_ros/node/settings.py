@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import Field, field, fields, replace
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -51,7 +52,9 @@ def declare_settings(node: Node, settings_type: type[Settings]) -> Settings:
     for item in fields(settings_type):  # type: ignore[arg-type]
         default = item.default_factory() if callable(item.default_factory) else item.default
         try:
-            values[item.name] = node.declare_parameter(item.name, default, describe(item)).value
+            value = node.declare_parameter(item.name, default, describe(item)).value
+            # An empty list has no type in YAML: ROS takes it for no value at all.
+            values[item.name] = default if value is None else value
         except InvalidParameterValueException as error:
             raise ConfigurationError(
                 f"parameter '{item.name}' is {_refused(error)}, expected {_allowed(item)}"
@@ -61,6 +64,21 @@ def declare_settings(node: Node, settings_type: type[Settings]) -> Settings:
                 f"parameter '{item.name}' has the wrong type, expected {type(default).__name__}"
             ) from error
     return checked(settings_type(**values))
+
+
+def undeclared(node: Node) -> list[str]:
+    """What the user gave for this node and nobody has declared, in words: misspelt names, as a rule.
+
+    ``qos_overrides`` count as soon as the node has all its publishers and subscriptions; ask afterwards.
+    """
+    # rclpy has no other way to them but to declare all of them.
+    given: Iterable[str] = node._parameter_overrides
+    known = list(node.get_parameters_by_prefix(""))
+    texts = []
+    for name in sorted(name for name in given if not node.has_parameter(name)):
+        close = get_close_matches(name, known, 1)
+        texts.append(f"parameter '{name}' is unknown" + (f": '{close[0]}' is meant?" if close else ""))
+    return texts
 
 
 def checked(settings: Settings) -> Settings:

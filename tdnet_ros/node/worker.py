@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tdnet_ros.errors import StaleFrame
 from tdnet_ros.node.camera import Camera, Picture
 from tdnet_ros.node.intake import Waiting
+from tdnet_ros.node.latency import Window
 from tdnet_ros.streaming import Segmentation, Segmenter
 
 
@@ -21,8 +24,15 @@ class Worker:
         self._waiting = waiting
         #: Cameras whose last frame ended in an exception: until one goes well they take no others down with them.
         self._suspects: set[Camera] = set()
+        self._batches = Window()
         self._thread = threading.Thread(target=self._work, name="segmentation")
         self._thread.start()
+
+    @property
+    def images_per_step(self) -> float:
+        """How many images went through the network at once, in the mean over the last seconds; NaN without any."""
+        recent = self._batches.recent()
+        return float(recent.mean()) if len(recent) else math.nan
 
     def stop(self) -> None:
         """Finish the round and end; what waits is dropped."""
@@ -60,16 +70,19 @@ class Worker:
         segmented_s = time.perf_counter()
         for picture in due.values():
             picture.times.segmented_s = segmented_s
+        # Images of one batch share their times.
+        for size in Counter(id(result.times) for result in results if isinstance(result, Segmentation)).values():
+            self._batches.add(size)
         return dict(zip(due, results, strict=True))
 
     def _publish(self, due: Mapping[Camera, Picture], results: Mapping[Camera, Segmentation | StaleFrame]) -> None:
-        done: list[tuple[Camera, Segmentation]] = []
+        done: list[Camera] = []
         for camera, result in results.items():
             with camera.attended():
                 if isinstance(result, StaleFrame):
                     raise result
                 camera.publish(due[camera], result)
-                done.append((camera, result))
-        for camera, result in done:
+                done.append(camera)
+        for camera in done:
             with camera.attended():
-                camera.publish_extras(due[camera], result)
+                camera.publish_extras(due[camera])

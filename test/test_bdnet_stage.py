@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_training import HERE, content, trainer, write_index
+import torch.nn.functional as F
+from test_keyframe_clips import drawing
+from tiny_training import HERE, content, picture, trainer, write_index
 from torch import Tensor
 
 from tdnet_ros.errors import ConfigurationError
@@ -16,9 +19,14 @@ from tdnet_ros.networks.bdnet import BDNet
 from tdnet_ros.networks.checkpoints import read_checkpoint, save_checkpoint
 from tdnet_ros.networks.cost import count_cost
 from tdnet_ros.networks.metadata import to_metadata
+from tdnet_ros.networks.tdar import TDAR
 from tdnet_ros.training.bdnet_stage import BDNetStage
+from tdnet_ros.training.boundary_loss import boundary_labels, class_balanced_loss
 from tdnet_ros.training.configuration import StageSettings, parse_configuration
 from tdnet_ros.training.measured_motion import measure_motion
+from tdnet_ros.training.pairwise import pairwise_distillation
+from tdnet_ros.training.similarity_stage import fusion_pass
+from tdnet_ros.training.stages import make_stage
 from tdnet_ros.training.trainer import Trainer
 from tdnet_ros.training.training_card import publish
 
@@ -119,3 +127,30 @@ def test_stages_that_cannot_be(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"inner_reading is 'outer', expected one of"):
         parse_configuration({"stages": [{"kind": "bdnet", "inner_reading": "outer"}]})
     assert isinstance(network, BDNet) and not list(BDNetStage(network, StageSettings("bdnet"), None).extra.parameters())
+
+
+def test_networks_that_fuse_resolutions_can_have_the_same_losses() -> None:
+    """The stream reads the branch of the frame's own sub-network at low resolution; nothing of it is in the weights."""
+    torch.manual_seed(2)
+    network = build_network("tdar_mnv2")
+    assert isinstance(network, TDAR)
+    told = StageSettings("fst", batch=1, class_weights=False, boundary=1.0, pairwise=2.0, inner=3.0)
+    bare = replace(told, boundary=0.0, pairwise=0.0, inner=0.0)
+    plain, stage = (make_stage(network, each, None).eval() for each in (bare, told))
+    network.eval()
+    drawn = stage.draw(drawing([picture(number) for number in range(4)]), (5, 0), 0, 1)
+    clips, order, _ = drawn
+    result = fusion_pass(network, *drawn)
+    with stage.extra.listening(order[-1]) as sides:
+        fusion_pass(network, *drawn)
+    boundary = class_balanced_loss(stage.extra.stream(sides), boundary_labels(clips.labels[-1]))
+    expected = plain(*drawn) + 20 * boundary + 2 * pairwise_distillation(result.feature, result.full_feature)
+    expected = expected + 3 * F.mse_loss(result.feature, result.full_feature)
+    found = stage(*drawn)
+    torch.testing.assert_close(found, expected)
+    grid = -(-clips.images.shape[3] // 2)
+    assert sides[0].shape[2] == -(-grid // 4), "of the reduced picture"
+    found.backward()
+    assert stage.extra.stream.leave.weight.grad is not None
+    assert network.low[order[-1]].path.backbone.stem.norm.weight.grad is not None
+    assert not any("stream" in key for key in network.state_dict())

@@ -44,7 +44,7 @@ class BDNetStage(Stage):
         self.settings = settings
         self.interval = settings.interval or network.info.keyframe_interval
         self.loss = SegmentationLoss(settings, network.info, weights)
-        self.extra = BoundaryDistillation(network.trunk, network.channels, settings, network.info)
+        self.extra = BoundaryDistillation([network.trunk], network.channels, settings, network.info)
 
     def training_only(self) -> nn.Module:
         return self.extra
@@ -73,5 +73,5 @@ class BDNetStage(Stage):
             feature = network.trunk(normalise(keyframes, network.info))
         feature = network.propagate(feature, motion, size)
         carried = [network.propagate(side, motion, size) for side in sides]
-        extra: Tensor = self.extra(carried, feature, current, labels)
+        extra: Tensor = self.extra(carried, feature, self.extra.target(current), labels)
         return self.loss(network.head(feature), labels) + extra

@@ -29,50 +29,63 @@ class BoundaryDistillation(nn.Module):
     It owns the stream's weights and the adapting convolution; the network's state dict stays that of the network that
     runs. Parts whose weight is 0 are not there.
 
-        extra = BoundaryDistillation(network.trunk, channels, settings, network.info)
+        extra = BoundaryDistillation([network.trunk], channels, settings, network.info)
         with extra.listening() as sides:
             feature = ... # of a frame that the trunk encodes
-        loss = loss + extra(sides, feature, current_image, labels)
+        loss = loss + extra(sides, feature, extra.target(current_image), labels)
     """
 
-    def __init__(self, trunk: nn.Module, channels: int, settings: StageSettings, info: NetworkInfo) -> None:
-        """``trunk`` holds the backbone whose stages the stream reads, ``channels`` are those of the feature.
+    def __init__(
+        self,
+        trunks: Sequence[nn.Module],
+        channels: int,
+        settings: StageSettings,
+        info: NetworkInfo,
+        needs_teacher: bool = True,
+    ) -> None:
+        """``trunks`` hold backbones of one kind whose stages the stream reads, ``channels`` are those of the feature.
 
-        Raises ConfigurationError and CheckpointError for a trunk or a teacher that does not fit.
+        Without ``needs_teacher`` and a teacher in the settings, the caller has a target of the same width. Raises
+        ConfigurationError and CheckpointError for a trunk or a teacher that does not fit.
         """
         super().__init__()
         self.settings = settings
         self.stream: GatedBoundaryStream | None = None
         self.inner: InnerDistillation | None = None
-        self._sides: SideFeatures | None = None
+        self._sides: list[SideFeatures] = []
         self._teacher: list[FeatureTeacher] = []  # in a list it is no part of the module, nor of checkpoints
         if settings.boundary:
-            self._sides = SideFeatures(trunk)
-            self.stream = GatedBoundaryStream(self._sides.widths)
-        if settings.pairwise or settings.inner:
-            self._teacher.append(load_feature_teacher(settings, info).to(next(trunk.parameters()).device))
+            self._sides = [SideFeatures(trunk) for trunk in trunks]
+            self.stream = GatedBoundaryStream(self._sides[0].widths)
+        device = next(trunks[0].parameters()).device
+        if (settings.pairwise or settings.inner) and (needs_teacher or settings.teacher):
+            self._teacher.append(load_feature_teacher(settings, info).to(device))
         if settings.inner:
-            self.inner = InnerDistillation(settings.inner_reading, channels, self._teacher[0].channels)
-        self.to(next(trunk.parameters()).device)
+            width = self._teacher[0].channels if self._teacher else channels
+            self.inner = InnerDistillation(settings.inner_reading, channels, width)
+        self.to(device)
 
     @contextmanager
-    def listening(self) -> Iterator[list[Tensor]]:
-        """Within it, the newest features of the trunk's stages, finest first; none without a stream."""
-        if self._sides is None:
+    def listening(self, trunk: int = 0) -> Iterator[list[Tensor]]:
+        """Within it, the newest features of that trunk's stages, finest first; none without a stream."""
+        if not self._sides:
             yield []
             return
-        with self._sides.listening() as features:
+        with self._sides[trunk].listening() as features:
             yield features
 
-    def forward(self, sides: Sequence[Tensor], feature: Tensor, image: Tensor, labels: Tensor) -> Tensor:
-        """Side features, the feature (B, C, h, w), all as seen from the current frame, that frame (B, 3, H, W) in 0..1
-        and its labels (B, H, W) -> loss."""
+    def target(self, image: Tensor) -> Tensor | None:
+        """The teacher's feature of the current frame (B, 3, H, W), RGB in 0..1; None without a teacher."""
+        return self._teacher[0](image) if self._teacher else None
+
+    def forward(self, sides: Sequence[Tensor], feature: Tensor, target: Tensor | None, labels: Tensor) -> Tensor:
+        """Side features and the feature (B, C, h, w), as seen from the current frame, what the feature is to follow and
+        the frame's labels (B, H, W) -> loss."""
         total = feature.new_zeros((), dtype=feature.float().dtype)
         if self.stream is not None:
             boundary = class_balanced_loss(self.stream(sides), boundary_labels(labels))
             total = total + self.settings.boundary * _BOUNDARY_FACTOR * boundary
-        if self._teacher:
-            target = self._teacher[0](image)
+        if target is not None:
             if self.settings.pairwise:
                 total = total + self.settings.pairwise * pairwise_distillation(feature, target)
             if self.inner is not None:

@@ -135,9 +135,10 @@ class StageSettings:
     and wide as the network trained here, with ``teacher_flip`` their mirror images as well.
 
     Where motion carries a feature from a keyframe, ``boundary`` is the weight of the boundary-aware stream,
-    ``pairwise`` and ``inner`` those of following the teacher's feature, ``inner_reading`` one of inner_layer.READINGS:
-    see boundary_distillation.py. The frames of kind ``bdnet`` lie up to ``interval`` - 1 behind their keyframe (0: the
-    network's keyframe interval), with ``motion`` as it is ``told`` or by optical ``flow``.
+    ``pairwise`` and ``inner`` those of following the teacher's feature (in kind ``fst`` without a teacher the network's
+    own of full resolution), ``inner_reading`` one of inner_layer.READINGS: see boundary_distillation.py. The frames of
+    kind ``bdnet`` lie up to ``interval`` - 1 behind their keyframe (0: the network's keyframe interval), with
+    ``motion`` as it is ``told`` or by optical ``flow``.
 
     For kind ``fst`` alone there are ``similarity``, the weight of the difference between the fused feature and that of
     full resolution, ``keyframe``, that of the keyframe's own loss, and ``scales``, of which each step has one for the

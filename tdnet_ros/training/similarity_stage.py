@@ -16,6 +16,7 @@ from tdnet_ros.networks import SegmentationNetwork
 from tdnet_ros.networks.arseg import ARSeg
 from tdnet_ros.networks.network import StepPlan, image_size
 from tdnet_ros.networks.tdar import TDAR, Observation, TDARState
+from tdnet_ros.training.boundary_distillation import BoundaryDistillation
 from tdnet_ros.training.configuration import StageSettings
 from tdnet_ros.training.keyframe_clips import KeyframeClips, KeyframeDrawing
 from tdnet_ros.training.normalisation import normalise
@@ -46,6 +47,9 @@ class FeatureSimilarityStage(Stage):
     An AR-Seg's full-resolution branch and its classifier stay as they are, and the keyframe's loss is left out. The
     networks that unite it with TDNet have the same weights at both resolutions, so that they are trained together.
 
+    BDNet's losses (``boundary_distillation``) may be added: the boundary-aware stream reads the branch of the frames
+    between keyframes, D_pw and D_inn compare F with F_full, or with the feature of a ``teacher``.
+
     Unlike the official code, distances are even over 1..interval-1 rather than always 11, the pictures are decoded or
     degraded ones as in a stream, and there are no first epochs without fusion.
     """
@@ -65,6 +69,12 @@ class FeatureSimilarityStage(Stage):
         self.settings = settings
         self.scales = settings.scales or (network.info.low_resolution,)
         self.loss = SegmentationLoss(settings, network.info, weights)
+        reduced = list(network.low) if isinstance(network, TDAR) else [network.low]
+        channels = network.classifier.in_channels
+        self.extra = BoundaryDistillation(reduced, channels, settings, network.info, needs_teacher=False)
+
+    def training_only(self) -> nn.Module:
+        return self.extra
 
     def frozen(self) -> list[nn.Module]:
         return [self.network.high, self.network.classifier] if isinstance(self.network, ARSeg) else []
@@ -89,12 +99,16 @@ class FeatureSimilarityStage(Stage):
         return clips, order, scale
 
     def forward(self, clips: KeyframeClips, order: list[int], scale: float) -> Tensor:
-        result = fusion_pass(self.network, clips, order, scale)
+        with self.extra.listening(order[-1]) as sides:
+            result = fusion_pass(self.network, clips, order, scale)
         total = self.loss(result.scores, clips.labels[-1])
         if self.settings.keyframe and not self.frozen():
             total = total + self.settings.keyframe * self.loss(result.key_scores, clips.labels[clips.keyframe])
         difference = F.mse_loss(result.feature.float(), result.full_feature.float())
-        return total + self.settings.similarity * difference
+        target = self.extra.target(clips.images[-1])
+        target = result.full_feature if target is None else target
+        extra: Tensor = self.extra(sides, result.feature, target, clips.labels[-1])
+        return total + self.settings.similarity * difference + extra
 
 
 def fusion_pass(network: ARSeg | TDAR, clips: KeyframeClips, order: list[int], scale: float) -> FusionPass:

@@ -21,7 +21,7 @@ from tdnet_ros.node.transport import profile_variable
 
 #: Arguments that go to the node's parameters of the same name; an empty one leaves what params_file says.
 _PARAMETERS = {
-    "input_transport": "How images arrive: raw or compressed.",
+    "input_transport": "How images arrive: raw, compressed, ffmpeg or foxglove.",
     "model": "Network (`tdnet-ros models` lists them); auto: the one that the weight file is of.",
     "weights": "Weight file of the network.",
     "device": "auto, cpu, cuda or cuda:N.",
@@ -65,6 +65,11 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="",
                 description="Video file, image folder or rosbag to play as the camera. Empty: there is a camera.",
             ),
+            DeclareLaunchArgument(
+                "play_transport",
+                default_value="",
+                description="How the player sends it, e.g. compressed_video. Empty: as input_transport says.",
+            ),
             DeclareLaunchArgument("loop", default_value="false", description="Whether to play it again at its end."),
             DeclareLaunchArgument(
                 "overlay", default_value="false", description="Whether to show the overlay in rqt_image_view."
@@ -98,7 +103,7 @@ def _start(context: LaunchContext) -> list[Action]:
     )
     actions: list[Action] = [segmentation]
     if value("play"):
-        transport = value("input_transport") or "raw"
+        transport = value("play_transport") or value("input_transport") or "raw"
         actions.append(_player(value("play"), transport, value("image"), _typed(value("loop")) is True))
     if _typed(value("overlay")) is True:
         first = f"{given['cameras'][0]}/" if "cameras" in given else ""
@@ -107,13 +112,12 @@ def _start(context: LaunchContext) -> list[Action]:
 
 
 def _player(source: str, transport: str, image: str, loop: bool) -> Action:
-    compressed = (f"{name}/compressed" for name in ("image", image))
     return Node(
         package="tdnet_ros",
         executable="player_node",
         name="player",
         parameters=[{"source": source, "transport": transport, "loop": loop}],
-        remappings=[("image", image), tuple(compressed)],
+        remappings=[("image", image)],
         output="screen",
     )
 

@@ -18,6 +18,9 @@ from tdnet_ros.export_command import export
 from tdnet_ros.model_commands import convert, models
 from tdnet_ros.training.commands import train
 
+_TRANSPORTS = ("auto", "raw", "compressed", "ffmpeg", "foxglove", "compressed_video")
+_PACKETS = "ffmpeg, foxglove and compressed_video: the video's own packets, not encoded anew"
+
 # Commands import what they need when they run: `tdnet-ros --help` should not wait for torch, nor ask for ROS.
 
 
@@ -50,9 +53,9 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     parser.add_argument("--duration", type=float, default=0.0, help="play only the first so many seconds")
     parser.add_argument(
         "--transport",
-        choices=("auto", "raw", "compressed"),
+        choices=_TRANSPORTS,
         default="auto",
-        help="how images travel; auto: as a bag has them, else raw",
+        help=f"how images travel; auto: as a bag has them, else raw; {_PACKETS}",
     )
     _add_source_options(parser)
     _add_model_options(parser)
@@ -145,7 +148,7 @@ class _Progress:
 def play(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     """publish a video, image folder or rosbag2 as a camera (ROS 2)"""
     parser.add_argument("source", type=Path, help="video file, image folder or rosbag2")
-    parser.add_argument("--transport", choices=("auto", "raw", "compressed"), default="auto")
+    parser.add_argument("--transport", choices=_TRANSPORTS, default="auto", help=_PACKETS)
     parser.add_argument("--rate", type=float, default=1.0, help="speed; 2 plays twice as fast")
     parser.add_argument("--loop", action="store_true", help="start again at the end")
     parser.add_argument("--stamps", choices=("now", "original"), default="now", help="header stamps")
@@ -176,12 +179,7 @@ def play(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
         parameters["source"] = str(arguments.source.resolve())
         # JSON is YAML: a folder named 007 stays a string.
         given = [text for key, value in parameters.items() for text in ("-p", f"{key}:={json.dumps(value)}")]
-        remaps = [
-            text
-            for name in ("image", "image/compressed")
-            if arguments.image_topic != "image"
-            for text in ("-r", f"{name}:={arguments.image_topic}{name.removeprefix('image')}")
-        ]
+        remaps = ["-r", f"image:={arguments.image_topic}"] if arguments.image_topic != "image" else []
         return run_task(Player, "player", ["--ros-args", *given, *remaps, *arguments.ros_arguments])
 
     return run

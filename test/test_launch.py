@@ -17,7 +17,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.py"
 EXPECTED_ARGUMENTS = [
     *("image", "cameras", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart"),
-    *("use_sim_time", "play", "loop", "overlay"),
+    *("use_sim_time", "play", "play_transport", "loop", "overlay"),
 ]
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from recordings import ros_arguments, write_video
+from running_process import RunningProcess
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 pytest.importorskip("ffmpeg_image_transport_msgs.msg", reason="interface packages are not installed: make does that")
@@ -104,6 +110,37 @@ def test_every_packet_gives_its_mask_and_a_lost_one_none_until_the_next_keyframe
         status = graph.status(lambda status: "packets lost" in status, "diagnostics of the video")
         assert int(status["pictures withheld until a keyframe"]) >= GOP - 2
         assert int(status["packets before the first keyframe"]) >= 1 and int(status["packets damaged"]) == 0
+
+
+def test_player_sends_a_videos_own_packets_to_the_node(
+    start_process: Callable[..., RunningProcess], ros_domain: dict[str, str], tmp_path: Path
+) -> None:
+    """A real drive where there is one; the node starts first, and hears of the first packet, a keyframe."""
+    data = os.environ.get("TDNET_ROS_DATA")
+    source = Path(data, "video", "solidWhiteRight.mp4") if data else write_video(tmp_path / "drive.mp4", COUNT, 10)
+    node = start_process(
+        "tdnet_ros.node.segmentation_node",
+        *ros_arguments(input_transport="ffmpeg", input_height=96, timeout_s=1000.0),
+    )
+    node.wait_for("segmenting /image/ffmpeg")
+    graph = Graph(node, int(ros_domain["ROS_DOMAIN_ID"]))
+    try:
+        log = tmp_path / "sent.json"
+        player = start_process(
+            "tdnet_ros.node.player_node",
+            *ros_arguments(source=str(source), transport="ffmpeg", rate=0.25, duration_s=0.9, sent_log=str(log)),
+        )
+        assert player.wait() == 0, player.output
+        stamps = [frame["stamp_ns"] for frame in json.loads(log.read_text())["frames"]]
+        assert len(stamps) >= 9
+        wait_for(lambda: stamp_of(graph.masks[-1]) == stamps[-1] if graph.masks else False, "the last mask", graph)
+        found = [stamp_of(mask) for mask in graph.masks]
+        assert set(found) <= set(stamps) and stamps[0] in found
+        last = graph.latency_of(stamps[-1])
+        assert last.lost_upstream_total == 0 and last.dropped_total == len(stamps) - len(found)
+        assert {mask.header.frame_id for mask in graph.masks} == {"camera"}
+    finally:
+        graph.close()
 
 
 def test_a_missing_interface_package_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ LATENCY_TOPIC = "/segmentation/latency"
 DIAGNOSTICS_TOPIC = "/diagnostics"
 _CAMERA_TOPIC = "/camera/image"
 
+#: The node's transport where it has another name than the player's.
+_INPUTS = {"compressed_video": "compressed"}
 _POLL_S = 0.1
 #: The node may have to load weights and warm up a network on a slow machine.
 _MATCH_TIMEOUT_S = 180.0
@@ -32,7 +34,7 @@ _DIAGNOSTICS_TIMEOUT_S = 10.0
 class ReplaySettings:
     """What to play, through which model, how. Empty strings and 0 mean: the nodes' own defaults.
 
-    ``transport`` is raw, compressed or auto: as a bag has its images, else raw.
+    ``transport`` is one of the player's: auto is as a bag has its images, else raw.
     """
 
     source: Path
@@ -89,7 +91,7 @@ def replay(settings: ReplaySettings, say: Callable[[str], None]) -> ReplayResult
         segmentation = start(
             "segmentation",
             "/segmentation",
-            {**asked, "input_transport": transport, **settings.node_parameters},
+            {**asked, "input_transport": _INPUTS.get(transport, transport), **settings.node_parameters},
             image=_CAMERA_TOPIC,
         )
         topics = ["mask", "latency", DIAGNOSTICS_TOPIC]

@@ -153,14 +153,14 @@ INPUTS = {
         "/ffmpeg",
         lambda: interface("ffmpeg_image_transport_msgs", "FFMPEGPacket"),
         lambda accept_damaged: PacketIntake(ffmpeg_packet, accept_damaged=accept_damaged),
-        transport.PACKET_INPUT,
+        transport.VIDEO_PACKETS,
         in_order=True,
     ),
     "foxglove": InputTransport(
         "/foxglove",
         lambda: interface("foxglove_msgs", "CompressedVideo"),
         lambda accept_damaged: PacketIntake(foxglove_packet, accept_damaged=accept_damaged),
-        transport.PACKET_INPUT,
+        transport.VIDEO_PACKETS,
         in_order=True,
     ),
 }

@@ -6,10 +6,11 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 
 from tdnet_ros.errors import DecodeError
 from tdnet_ros.evaluation.frames import frame_of
@@ -41,7 +42,7 @@ class Outgoing:
     index: int
     time_ns: int
     stamp_ns: int
-    message: Callable[[int], bytes | CompressedImage]
+    message: Callable[[int], Any]
 
 
 class Camera:
@@ -49,6 +50,7 @@ class Camera:
 
     def __init__(self, source: ImageSource, transport: str, encoding: str, frame_id: str, jpeg_quality: int) -> None:
         self.compressed = source.compressed if transport == "auto" else transport == "compressed"
+        self.message_type, self.suffix = (CompressedImage, "/compressed") if self.compressed else (Image, "")
         self._source = source
         self._encoding = encoding
         self._frame_id = frame_id

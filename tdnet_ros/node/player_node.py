@@ -15,13 +15,13 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
 
 from tdnet_ros.errors import ConfigurationError, SourceError
+from tdnet_ros.node.packet_playback import PACKET_TRANSPORTS, PacketCamera
 from tdnet_ros.node.playback import Camera, Outgoing
 from tdnet_ros.node.process import fix_settings, run_task
 from tdnet_ros.node.settings import declare_settings, setting
-from tdnet_ros.node.transport import CAMERA
+from tdnet_ros.node.transport import CAMERA, VIDEO_PACKETS
 from tdnet_ros.video.read_ahead import read_ahead
 from tdnet_ros.video.sources import open_source
 
@@ -34,8 +34,10 @@ class PlayerSettings:
     topic: str = setting("", "Image topic of a bag that has several.")
     transport: str = setting(
         "auto",
-        "raw: Image on 'image'; compressed: JPEG, PNG on 'image/compressed'; auto: as in the bag, else raw.",
-        choices=("auto", "raw", "compressed"),
+        "raw: Image on 'image'; compressed: JPEG, PNG on 'image/compressed'; auto: as in the bag, else raw. A video's "
+        "own packets, not encoded anew: ffmpeg: FFMPEGPacket on 'image/ffmpeg'; foxglove: CompressedVideo on "
+        "'image/foxglove'; compressed_video: CompressedImage on 'image/compressed'.",
+        choices=("auto", "raw", "compressed", *PACKET_TRANSPORTS),
     )
     encoding: str = setting("rgb8", "Channel order of raw images of videos and folders.", choices=("rgb8", "bgr8"))
     jpeg_quality: int = setting(90, "JPEG quality of images that are compressed here.", 1, 100)
@@ -79,14 +81,17 @@ class Player:
         if not settings.source:
             raise ConfigurationError("parameter 'source' is empty, expected a video file, image folder or bag")
         self._source = open_source(settings.source, settings.rate_hz or None, settings.topic or None)
-        self._camera = Camera(
-            self._source, settings.transport, settings.encoding, settings.frame_id, settings.jpeg_quality
-        )
-        message_type, topic = (CompressedImage, "image/compressed") if self._camera.compressed else (Image, "image")
+        self._camera: Camera | PacketCamera
+        if settings.transport in PACKET_TRANSPORTS:
+            self._camera = PacketCamera(self._source, settings.transport, settings.frame_id, settings.rate_hz)
+        else:
+            self._camera = Camera(
+                self._source, settings.transport, settings.encoding, settings.frame_id, settings.jpeg_quality
+            )
         self._publisher = self.node.create_publisher(
-            message_type,
-            topic,
-            CAMERA,
+            self._camera.message_type,
+            self.node.resolve_topic_name("image") + self._camera.suffix,
+            VIDEO_PACKETS if settings.transport in PACKET_TRANSPORTS else CAMERA,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._clock = self.node.create_publisher(Clock, "/clock", 1) if settings.clock_hz else None

@@ -49,10 +49,10 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy, latched: bool = False
 
 #: Camera images in: the newest frame wins and none is waited for. Matches every publisher.
 IMAGE_INPUT = _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
-#: Video packets in: a lost one costs all masks until the next keyframe, so it is sent again; for publishers that offer
-#: no more than best effort the node subscribes anew. What waits here while the node is busy should reach from one
-#: keyframe to the next: the depth is twice the keyframe interval of 30 to 60 packets that encoders have.
-PACKET_INPUT = _keep_last(120, ReliabilityPolicy.RELIABLE)
+#: Video packets, in and out: a lost one costs all masks until the next keyframe, so it is sent again; for publishers
+#: that offer no more than best effort the node subscribes anew. What waits here while a process is busy should reach
+#: from one keyframe to the next: the depth is twice the longest interval that is common, 60 packets.
+VIDEO_PACKETS = _keep_last(120, ReliabilityPolicy.RELIABLE)
 #: Compressed images in, which may be JPEG or packets of a video: as IMAGE_INPUT, but none is overwritten by the next.
 COMPRESSED_INPUT = _keep_last(120, ReliabilityPolicy.BEST_EFFORT)
 #: Camera images out (the player): reliable, so that subscribers of both kinds match.

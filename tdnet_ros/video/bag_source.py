@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 import struct
@@ -13,7 +14,7 @@ from typing import Any, cast
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.video.bag_reader import BagReader, Topic
 from tdnet_ros.video.codecs import codec_of
-from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder
+from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
 from tdnet_ros.video.packets import PACKET_TYPES, read_packet, typestore
 from tdnet_ros.video.sources import (
     COMPRESSED_TYPE,
@@ -134,6 +135,12 @@ class PacketBagSource(BagTopicSource):
     def damage(self) -> list[str]:
         lost = [f"{self._without_image} packets of '{self.topic}' gave no image"] if self._without_image else []
         return [*self.bag.damage, *lost]
+
+    def packets(self) -> Iterator[VideoPacket]:
+        """The packets as they are stored; messages without one are left out."""
+        for received_ns, cdr in self.bag.messages(self.topic):
+            with contextlib.suppress(DecodeError):
+                yield read_packet(cdr, self.type_name, received_ns)
 
     def _size(self, head: list[bytes]) -> tuple[int, int]:
         first = next(self._images(), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tdnet_ros.video.h264_syntax import IDR_SLICE, nal_units
+
 #: What encodings and encoder names begin with, by FFmpeg's name of the codec.
 CODECS = {
     "h264": ("h264", "libx264", "x264"),
@@ -11,6 +13,8 @@ CODECS = {
 }
 #: Formats of decoded pictures whose first plane is the brightness by itself, one byte per pixel.
 _WITH_BRIGHTNESS_PLANE = ("yuv420p", "yuvj420p", "nv12", "nv21", "yuv422p", "yuv444p", "gray")
+#: Kinds of H.265 slices at which a decoder may start (IRAP).
+_HEVC_KEYFRAMES = range(16, 24)
 
 
 def codec_of(encoding: str) -> str | None:
@@ -37,3 +41,17 @@ def brightness_encoding_of(encoding: str) -> str:
 
 def _is_single_channel(encoding: str) -> bool:
     return encoding in ("mono8", "8UC1") or (encoding.startswith("bayer_") and encoding.endswith("8"))
+
+
+def starts_group(codec: str, data: bytes) -> bool:
+    """Whether a packet of H.264 or H.265 in Annex B form holds a keyframe; False for other codecs."""
+    if codec == "h264":
+        return any(unit.kind == IDR_SLICE for unit in nal_units(data))
+    if codec != "hevc":
+        return False
+    position = data.find(b"\0\0\1")
+    while 0 <= position < len(data) - 3:
+        if (data[position + 3] >> 1) & 0x3F in _HEVC_KEYFRAMES:
+            return True
+        position = data.find(b"\0\0\1", position + 3)
+    return False

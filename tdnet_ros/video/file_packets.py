@@ -18,7 +18,8 @@ _TO_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 def file_packets(path: Path) -> Iterator[VideoPacket]:
     """Packets of the first video stream, in coding order; ``pts`` counts them.
 
-    Stamps are the images' times since the first packet's. Raises SourceError when the file is no video.
+    Stamps are the images' times since the first packet's; ``received_ns`` is when a decoder wants the packet, which is
+    earlier where pictures are coded in another order. Raises SourceError when the file is no video.
     """
     try:
         container = av.open(str(path))
@@ -30,12 +31,22 @@ def file_packets(path: Path) -> Iterator[VideoPacket]:
         stream = container.streams.video[0]
         codec = stream.codec_context.codec.canonical_name
         change = BitStreamFilterContext(_TO_ANNEX_B[codec], stream) if codec in _TO_ANNEX_B else None
-        count, start_ns = 0, 0
+        count, start_ns, due_ns = 0, 0, 0
         for packet in container.demux(stream):
             for changed in change.filter(packet) if change else [packet]:
                 if not changed.size:
                     continue  # the end of the stream
                 time_ns = int((changed.pts or 0) * changed.time_base * 1_000_000_000)
-                start_ns = time_ns if count == 0 else start_ns
-                yield VideoPacket(time_ns - start_ns, time_ns - start_ns, path.name, codec, bytes(changed), count)
+                coded_ns = time_ns if changed.dts is None else int(changed.dts * changed.time_base * 1_000_000_000)
+                if count == 0:
+                    start_ns, due_ns = time_ns, coded_ns
+                yield VideoPacket(
+                    time_ns - start_ns,
+                    coded_ns - due_ns,
+                    path.name,
+                    codec,
+                    bytes(changed),
+                    count,
+                    is_keyframe=packet.is_keyframe,
+                )
                 count += 1

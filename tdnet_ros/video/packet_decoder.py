@@ -35,7 +35,8 @@ class VideoPacket:
 
     ``pts`` counts the sender's packets one by one, None where it doesn't. H.264 comes in Annex B form.
     ``brightness_encoding`` is that of an image of one channel which the brightness plane holds as it is
-    (``codecs.brightness_encoding_of``), '' where the picture is the image.
+    (``codecs.brightness_encoding_of``), '' where the picture is the image. ``is_keyframe`` is what a container says,
+    False where nobody has said anything.
     """
 
     stamp_ns: int
@@ -45,6 +46,7 @@ class VideoPacket:
     data: bytes
     pts: int | None = None
     brightness_encoding: str = ""
+    is_keyframe: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ from tdnet_ros.evaluation.bags import (
 from tdnet_ros.evaluation.latency_table import (
     NodeCounters,
     account_frames,
+    format_kinds,
     format_table,
+    keyframe_percentiles,
     percentiles,
     read_counters,
     stage_percentiles,
@@ -264,3 +266,14 @@ def test_percentiles_leave_out_what_does_not_apply() -> None:
     table = format_table(account_frames([1, 2], [1], NodeCounters(2, 1, 1, 0)), stages)
     assert "sent by the camera                       2    100.0" in table
     assert table.splitlines()[-1].split() == ["arrival", *["30.0"] * 4]
+
+
+def test_keyframes_and_the_frames_between_stand_side_by_side() -> None:
+    between = [replace(LATENCY, keyframe=False, network_ms=value) for value in (1.0, 2.0, 3.0)]
+    assert keyframe_percentiles([LATENCY]) == {} and format_kinds({}) == ""
+    kinds = keyframe_percentiles([LATENCY, *between])
+    assert (kinds["keyframes"]["count"], kinds["between"]["count"]) == (1, 3)
+    lines = format_kinds(kinds).splitlines()
+    assert lines[0].split() == ["latency", "in", "ms", "keyframes", "(1)", "between", "(3)"]
+    assert next(line.split() for line in lines if "network" in line) == ["network", "4.0", "4.0", "2.0", "2.9"]
+    assert not any("motion" in line for line in lines), "NaN everywhere"

@@ -16,6 +16,9 @@ STAGES = ("receive", "decode", "motion", "preprocess", "network", "postprocess",
 # Keys of the segmentation node's diagnostics.
 _RECEIVED, _PUBLISHED, _DROPPED = "images received", "masks published", "dropped for a newer image"
 _REJECTED = ("images rejected", "stale stamps", "failures")
+# Of a video only.
+_WITHHELD = ("pictures withheld until a keyframe", "packets before the first keyframe")
+_KINDS = {"keyframes": True, "between": False}
 _QUANTILES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 
@@ -85,7 +88,7 @@ def read_counters(bag: Path, topic: str) -> NodeCounters:
 
 def counters_of(values: Mapping[str, str]) -> NodeCounters:
     """The counters in one of the node's diagnostics, given as its keys and values."""
-    rejected = sum(int(values[key]) for key in _REJECTED)
+    rejected = sum(int(values[key]) for key in _REJECTED) + sum(int(values.get(key, 0)) for key in _WITHHELD)
     return NodeCounters(int(values[_RECEIVED]), int(values[_PUBLISHED]), int(values[_DROPPED]), rejected)
 
 
@@ -101,6 +104,37 @@ def stage_percentiles(latencies: Sequence[Latency], mask_ages_ms: Sequence[float
     """Percentiles in ms by stage; ``arrival`` is from a frame's stamp to its mask's arrival in the bag."""
     stages = {name: percentiles(getattr(latency, f"{name}_ms") for latency in latencies) for name in STAGES}
     return {**stages, "arrival": percentiles(mask_ages_ms)}
+
+
+def keyframe_percentiles(latencies: Sequence[Latency]) -> dict[str, dict[str, Any]]:
+    """stage_percentiles of keyframes and of the frames between them; empty where there are not both."""
+    kinds = {name: [each for each in latencies if each.keyframe == key] for name, key in _KINDS.items()}
+    if not all(kinds.values()):
+        return {}
+    return {
+        name: {
+            "count": len(found),
+            **{stage: values for stage, values in stage_percentiles(found, []).items() if values},
+        }
+        for name, found in kinds.items()
+    }
+
+
+def format_kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Keyframes and the frames between side by side, p50 and p95 by stage; '' without them."""
+    if not kinds:
+        return ""
+    quantiles = ("p50", "p95")
+    lines = [
+        f"{'latency in ms':<14}" + "".join(f"{name} ({found['count']})".rjust(18) for name, found in kinds.items())
+    ]
+    lines.append(" " * 14 + "".join(f"{quantile:>9}" for _ in kinds for quantile in quantiles))
+    for stage in STAGES:
+        cells = [found.get(stage) for found in kinds.values()]
+        if any(cells):
+            texts = (f"{each[quantile]:>9.1f}" if each else f"{'-':>9}" for each in cells for quantile in quantiles)
+            lines.append(f"  {stage:<12}" + "".join(texts))
+    return "\n".join(lines)
 
 
 def format_table(account: FrameAccount, stages: Mapping[str, Mapping[str, float] | None]) -> str:

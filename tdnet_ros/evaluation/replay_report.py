@@ -13,7 +13,9 @@ from tdnet_ros.evaluation.bags import Latency, Mask, read_latencies, read_masks
 from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.evaluation.latency_table import (
     account_frames,
+    format_kinds,
     format_table,
+    keyframe_percentiles,
     read_counters,
     stage_percentiles,
 )
@@ -39,6 +41,7 @@ def write_report(result: ReplayResult, output: Path, facts: dict[str, Any]) -> s
     sent_stamps = [frame["stamp_ns"] for frame in result.sent]
     account = account_frames(sent_stamps, arrivals, read_counters(result.bag, DIAGNOSTICS_TOPIC))
     stages = stage_percentiles(latencies, [(arrived - stamp) / 1e6 for stamp, arrived in arrivals.items()])
+    kinds = keyframe_percentiles(latencies)
     report = {
         **facts,
         "version": __version__,
@@ -47,10 +50,11 @@ def write_report(result: ReplayResult, output: Path, facts: dict[str, Any]) -> s
         "camera_rate_hz": _rate_hz(sent_stamps),
         "mask_rate_hz": _rate_hz(list(arrivals.values())),
         "latency_ms": stages,
+        **({"latency_ms_by_kind": kinds} if kinds else {}),
     }
     (output / "latency.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     rates = f"camera {report['camera_rate_hz']:.2f} Hz, masks {report['mask_rate_hz']:.2f} Hz"
-    return f"{format_table(account, stages)}\n\n{rates}"
+    return "\n\n".join(filter(None, (format_table(account, stages), format_kinds(kinds), rates)))
 
 
 def _rate_hz(times_ns: list[int]) -> float:

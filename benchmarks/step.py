@@ -17,6 +17,7 @@ import torch
 
 from benchmarks import machine
 from tdnet_ros.errors import ConfigurationError, TdnetRosError
+from tdnet_ros.evaluation.step_times import panning_pictures
 from tdnet_ros.networks import build_network
 from tdnet_ros.streaming import DEFAULT_MODEL, Segmenter, StageTimes
 from tdnet_ros.video.frame import Frame
@@ -92,8 +93,7 @@ def _measure(segmenter: Segmenter, height: int, width: int, steps: int) -> dict[
 
 def _stage_times(segmenter: Segmenter, height: int, width: int, steps: int) -> dict[str, dict[str, list[float]]]:
     """Milliseconds by kind and stage."""
-    rng = np.random.default_rng(_SEED)
-    pictures = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_PICTURES)]
+    pictures = panning_pictures(height, width, _PICTURES)
     streams = {name: segmenter.stream() for name in (_WINDOW, _SINGLE)}
     times: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in _STAGES} for name in streams}
     warm_up = _WARM_UP * segmenter.network.info.subnetworks

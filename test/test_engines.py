@@ -16,7 +16,7 @@ from torch import Tensor
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.network import StepPlan
-from tdnet_ros.streaming import SegmentationStream, Segmenter
+from tdnet_ros.streaming import SegmentationStream, Segmenter, StreamSettings
 from tdnet_ros.streaming.engines import ENGINES, Engine, PreparedStep, choose_engine
 from tdnet_ros.streaming.engines.cuda_graph import StaticBuffers
 from tdnet_ros.video.frame import Frame
@@ -25,6 +25,8 @@ CPU = torch.device("cpu")
 SIZE = (64, 96)
 # Compiled code and a GPU round otherwise: a border may move by a pixel. An engine that reads another stream's window
 # is far below this (see test_the_pictures_tell_streams_apart).
+#: The pictures here have little in common: each would be a cut.
+NO_CUTS = StreamSettings(cut_threshold=1.0)
 AGREEMENT = {"eager": 1.0, "replayed": 1.0, "compile": 0.99, "cudagraph": 0.97}
 
 
@@ -79,7 +81,7 @@ def make_segmenter(networks: dict[str, dict[str, Tensor]]) -> Callable[..., Segm
             pytest.skip("no CUDA device")
         if (runtime, model) not in made:
             device = "cuda" if runtime == "cudagraph" else "cpu"
-            made[runtime, model] = Segmenter(model, networks[model], device, "fp32", runtime=runtime)
+            made[runtime, model] = Segmenter(model, networks[model], device, "fp32", runtime=runtime, settings=NO_CUTS)
         return made[runtime, model]
 
     return make
@@ -160,7 +162,7 @@ def test_after_the_warm_up_nothing_is_left_to_prepare(
     if runtime == "cudagraph" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     device = "cuda" if runtime == "cudagraph" else "cpu"
-    segmenter = Segmenter(model, networks[model], device, "fp32", runtime=runtime)
+    segmenter = Segmenter(model, networks[model], device, "fp32", runtime=runtime, settings=NO_CUTS)
     segmenter.warm_up(*SIZE)
     count = segmenter.network.info.subnetworks
     prepared = segmenter.engine.prepared

@@ -140,7 +140,7 @@ def test_a_frame_that_fails_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -
     before = stream.memory.last
     monkeypatch.setattr(segmenter.engine, "compute", lambda *_: (_ for _ in ()).throw(ImageError("no")))
     with pytest.raises(ImageError):
-        stream.step(Frame(texture(2), stamp_ns=2 * PERIOD_NS))
+        stream.step(Frame(texture(shift=2), stamp_ns=2 * PERIOD_NS))
     assert stream.memory.last is before
 
 

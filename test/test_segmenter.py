@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from tdnet_ros.errors import CheckpointError, ConfigurationError, ImageError, StaleFrame, StateError
-from tdnet_ros.streaming import ContinuityLimits, SegmentationStream, Segmenter, runtime
+from tdnet_ros.streaming import ContinuityLimits, SegmentationStream, Segmenter, StreamSettings, runtime
 from tdnet_ros.streaming.runtime import Preprocessor
 from tdnet_ros.video.frame import Frame
 
 PERIOD_NS = 66_000_000
+#: The pictures here have nothing in common: each would be a cut.
+NO_CUTS = StreamSettings(cut_threshold=1.0)
 
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter("td2_mnv2", device="cpu", input_height=96)
+    return Segmenter("td2_mnv2", device="cpu", input_height=96, settings=NO_CUTS)
 
 
 def picture(index: int, height: int = 90, width: int = 120) -> np.ndarray:
@@ -192,7 +194,7 @@ def test_bf16_wants_a_processor_that_has_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_bf16_gives_nearly_the_masks_of_fp32(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx512_bf16"})  # torch has it everywhere, slowly
-    half = Segmenter("td2_mnv2", device="cpu", precision="bf16", input_height=96)
+    half = Segmenter("td2_mnv2", device="cpu", precision="bf16", input_height=96, settings=NO_CUTS)
     assert half.runtime.describe().endswith("bf16, eager")
     for exact, rounded in zip(run(segmenter.stream(), range(4)), run(half.stream(), range(4)), strict=True):
         assert 0.9 < np.mean(exact == rounded) < 1

@@ -12,17 +12,22 @@ from torch import Tensor, nn
 
 from tdnet_ros.networks.attention import Encoder, Propagation
 from tdnet_ros.networks.catalog import TDNetVariant, build_network
+from tdnet_ros.networks.creff import CReFF
 from tdnet_ros.networks.heads import FCNHead
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.layers import ChannelNorm
 from tdnet_ros.networks.paths import PathFeature
+from tdnet_ros.networks.tdar import TDAR
 from tdnet_ros.networks.tdnet import SubNetwork, TDNet
+from tdnet_ros.networks.warping import Warp
 
 _CHANNELS = 16
 
 
 class TinyPath(nn.Module):
     """Image -> feature (B, 16, H/8, W/8)."""
+
+    stride = 8
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +65,18 @@ class TinyVariant(TDNetVariant):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TinyUnitedVariant(TinyVariant):
+    """A catalog row for a united network (TDAR) of as many tiny paths; of one path it is an AR-Seg."""
+
+    keyframe_interval: int = 12
+    low_resolution: float = 0.5
+
+    def build(self, info: NetworkInfo) -> TDNet:
+        subnetworks = [self._tiny(index, info) for index in range(self.subnetworks)]
+        return TDAR(subnetworks, self.window_stride, CReFF(self.head_channels), Warp(), None, info)
+
+
 def tiny_weights(name: str) -> dict[str, Tensor]:
     """Weights of that catalog row under which a picture gets several classes and the window matters."""
     network = build_network(name)
@@ -67,9 +84,10 @@ def tiny_weights(name: str) -> dict[str, Tensor]:
     pictures = torch.randn(2 * count, 1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
     def forward() -> None:
-        state = network.initial_state()
+        state, alternating = network.initial_state(), network.info.keyframe_interval > 1
         for index, picture in enumerate(pictures):
-            state = network.advance(picture, state, index % count).state
+            keyframe = index % 2 == 0 or not alternating
+            state = network.advance(picture, state, index % count, keyframe, torch.zeros(1, 3, 8, 12)).state
 
     make_lively(network, 0, forward)
     return network.state_dict()

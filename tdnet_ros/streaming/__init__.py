@@ -4,6 +4,7 @@ from tdnet_ros.streaming.continuity import ContinuityLimits
 from tdnet_ros.streaming.models import DEFAULT_MODEL, model_info
 from tdnet_ros.streaming.schedule import Plan
 from tdnet_ros.streaming.segmenter import SCORE_MEMORY, Segmenter
+from tdnet_ros.streaming.settings import StreamSettings
 from tdnet_ros.streaming.stream import Segmentation, SegmentationStream, StageTimes
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "SegmentationStream",
     "Segmenter",
     "StageTimes",
+    "StreamSettings",
     "model_info",
 ]

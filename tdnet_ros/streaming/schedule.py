@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from tdnet_ros.video.frame import MotionField
 
 
 @dataclass(frozen=True)
 class Plan:
     """How one frame is segmented. ``scale`` is the share of the network's full resolution, ``reason`` is for people.
 
-    ``keyframe_distance`` counts frames since the last keyframe; in a network without keyframes it stays 0.
+    ``keyframe_distance`` counts frames since the last keyframe, those included that were decoded and not segmented; in
+    a network without keyframes it stays 0.
     """
 
     subnetwork: int
@@ -19,29 +23,41 @@ class Plan:
     reason: str = "rotation"
 
 
+class Schedule(Protocol):
+    """Decides frame by frame; asking for a plan does not advance it."""
+
+    @property
+    def next_subnetwork(self) -> int:
+        """The one whose turn it is."""
+
+    def plan(self, motion: MotionField | None) -> Plan:
+        """The plan of the next frame, given the motion from it to the last keyframe; None where nothing tells it."""
+
+    def advance(self, plan: Plan) -> None:
+        """The frame was segmented, by that plan."""
+
+    def reset(self) -> None:
+        """The next frame is the first of a new stream."""
+
+    def request_keyframe(self, reason: str) -> None:
+        """The next frame that is segmented is a keyframe."""
+
+
 class Rotation:
     """TDNet's schedule: the sub-networks in turn, beginning anew with the first one after a reset."""
 
-    def __init__(self, subnetworks: int) -> None:
+    def __init__(self, subnetworks: int, first: int = 0) -> None:
+        self.next_subnetwork = first
         self._subnetworks = subnetworks
-        self._next = 0
 
     def reset(self) -> None:
-        self._next = 0
+        self.next_subnetwork = 0
 
-    def plan(self) -> Plan:
-        """The plan of the next frame; asking does not advance the schedule."""
-        return Plan(self._next, reason="rotation" if self._subnetworks > 1 else "single frame")
+    def plan(self, motion: MotionField | None = None) -> Plan:
+        return Plan(self.next_subnetwork, reason="rotation" if self._subnetworks > 1 else "single frame")
 
-    def advance(self) -> None:
-        """The planned frame was segmented."""
-        self._next = (self._next + 1) % self._subnetworks
+    def advance(self, plan: Plan) -> None:
+        self.next_subnetwork = (plan.subnetwork + 1) % self._subnetworks
 
-
-def steps_to_meet_every_plan(subnetworks: int) -> int:
-    """So many frames after a reset have met every computation that a stream will ever ask for.
-
-    The rotation begins with sub-network 0, so a window that is not yet full, or just full, belongs to one known
-    sub-network each; from then on every sub-network meets the others in one order, that of the rotation.
-    """
-    return 2 * subnetworks - 1
+    def request_keyframe(self, reason: str) -> None:
+        """Every frame is computed in full: there is nothing to ask for."""

@@ -76,8 +76,8 @@ class ScoreMemory:
         last = self.last
         if last is None or last.probabilities is None or last.picture.shape != picture.shape:
             return Look(Remembered(picture))
-        shared = measured is not None and measured.previous is last.picture
-        motion = measured.flow if measured is not None and shared else self.flow.between(last.picture, picture)
+        motion = measured.flow if measured is not None and measured.previous is last.picture else None
+        motion = motion or self.flow.between(last.picture, picture)
         is_cut = motion.unusable_share > self.cut_share
         return Look(Remembered(picture), None if is_cut else motion, is_cut)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tdnet_ros.errors import ConfigurationError, StaleFrame, StateError
 from tdnet_ros.labels import LabelSet
@@ -17,10 +18,11 @@ from tdnet_ros.streaming.engines import build_engine
 from tdnet_ros.streaming.exported import open_export
 from tdnet_ros.streaming.models import choose_weights
 from tdnet_ros.streaming.runtime import Runtime
-from tdnet_ros.streaming.schedule import steps_to_meet_every_plan
 from tdnet_ros.streaming.score_memory import ScoreMemory
+from tdnet_ros.streaming.settings import StreamSettings
 from tdnet_ros.streaming.stream import Segmentation, SegmentationStream
 from tdnet_ros.streaming.together import Turn, batches, segment_batch
+from tdnet_ros.streaming.warm_up import meet_every_plan
 from tdnet_ros.video.frame import Frame
 
 #: Chosen on rendered streets (``python -m benchmarks.steadiness``): flicker 6.3 % without a memory, 4.0, 3.2 and 2.9 %
@@ -38,7 +40,7 @@ class Segmenter:
     were made for, in an export the exported one. ``device``,
     ``precision``, ``threads`` and ``runtime`` (the engine) are those of ``tdnet_ros.streaming.runtime.Runtime``.
     ``score_memory``: how much the class probabilities of the frame before count (``score_memory.ScoreMemory``), 0 to
-    leave every frame to the network.
+    leave every frame to the network. ``settings``: those that new streams begin with.
     Raises ConfigurationError for a setting that does not exist here and CheckpointError for weights that do not fit.
     """
 
@@ -52,6 +54,7 @@ class Segmenter:
         threads: int = 0,
         runtime: str = "auto",
         score_memory: float = SCORE_MEMORY,
+        settings: StreamSettings | None = None,
     ) -> None:
         chosen = choose_weights(model, weights)
         folder = export_folder(chosen)
@@ -72,6 +75,7 @@ class Segmenter:
             raise ConfigurationError(f"input_height is {input_height}, expected 0 or at least {minimum} px")
         self.input_height = input_height
         self.score_memory = ScoreMemory(score_memory).weight
+        self.settings = settings or StreamSettings()
 
     @property
     def labels(self) -> LabelSet:
@@ -90,7 +94,7 @@ class Segmenter:
 
     def stream(self, limits: ContinuityLimits | None = None) -> SegmentationStream:
         """A new stream with an empty window: one for each camera."""
-        return SegmentationStream(self, limits or ContinuityLimits())
+        return SegmentationStream(self, limits or ContinuityLimits(), self.settings)
 
     def step_together(
         self, frames: Sequence[tuple[SegmentationStream, Frame]], confidence: bool = False
@@ -107,12 +111,13 @@ class Segmenter:
         turns = []
         for stream, frame in frames:
             try:
-                plan = stream.begin(frame)
+                begun = stream.begin(frame)
             except StaleFrame as error:
                 results[stream] = error
                 continue
-            step = self.network.plan(stream.state, plan.subnetwork)
-            turns.append(Turn(stream, frame, plan, step, self.network_size(frame.height, frame.width)))
+            plan = begun.plan
+            step = self.network.plan(stream.state, plan.subnetwork, plan.keyframe, plan.scale)
+            turns.append(Turn(stream, frame, begun, step, self.network_size(frame.height, frame.width)))
         with self.runtime.inference():
             outcomes = [
                 outcome
@@ -120,10 +125,10 @@ class Segmenter:
                 for outcome in segment_batch(batch, self.engine, self.runtime, confidence)
             ]
         for done in outcomes:
-            stream = done.turn.stream
-            reason = stream.finish(done.state, done.remembered)
+            stream, plan = done.turn.stream, done.turn.begun.plan
+            reason = stream.finish(plan, done.state, done.remembered, done.times.total_ms)
             results[stream] = Segmentation(
-                done.mask, done.confidence, done.turn.plan, done.warm, stream.resets, reason, done.times
+                done.mask, done.confidence, plan, done.warm, stream.resets, reason, done.times
             )
         return [results[stream] for stream, _ in frames]
 
@@ -132,12 +137,15 @@ class Segmenter:
 
         The first frames should not be slow: an engine prepares a step when it first meets it.
         """
-        image = np.zeros((height, width, 3), np.uint8)
+        settings, network = self.settings, self.network.info
+        frame, size = Frame(np.zeros((height, width, 3), np.uint8), stamp_ns=1), self.network_size(height, width)
         for batch in {1, cameras}:
             streams = [self.stream() for _ in range(batch)]
-            for index in range(steps_to_meet_every_plan(self.network.info.subnetworks)):
-                frame = Frame(image, stamp_ns=index + 1)
-                self.step_together([(stream, frame) for stream in streams], confidence=True)
+            with self.runtime.inference():
+                images = [stream.preprocess(frame, size) for stream in streams]
+                image = images[0] if batch == 1 else torch.cat(images)
+                meet_every_plan(self.engine, image, settings.scales(network), settings.alternates(network))
+            self.step_together([(stream, frame) for stream in streams], confidence=True)
 
     def _check_streams(self, streams: Sequence[SegmentationStream]) -> None:
         for stream in streams:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,16 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tdnet_ros.errors import StaleFrame
+from tdnet_ros.streaming.alternation import AlternationSchedule
 from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
+from tdnet_ros.streaming.latency_budget import LatencyBudget
+from tdnet_ros.streaming.network_motion import NetworkMotion
 from tdnet_ros.streaming.runtime import Preprocessor
-from tdnet_ros.streaming.schedule import Plan, Rotation
-from tdnet_ros.streaming.score_memory import Remembered, ScoreMemory
-from tdnet_ros.video.frame import Frame
+from tdnet_ros.streaming.schedule import Plan, Rotation, Schedule
+from tdnet_ros.streaming.score_memory import Look, Remembered, ScoreMemory
+from tdnet_ros.streaming.settings import StreamSettings
+from tdnet_ros.video.frame import Break, Frame, MotionField
+from tdnet_ros.video.motion import MotionSource
 
 if TYPE_CHECKING:
     from tdnet_ros.streaming.segmenter import Segmenter
@@ -58,6 +64,19 @@ class Segmentation:
     times: StageTimes
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a stream has settled of a frame: how it is to be segmented, and how it moved.
+
+    ``motion`` leads to the last keyframe; None where nobody looked. ``motion_ms`` is NaN where nothing wanted motion.
+    """
+
+    plan: Plan
+    motion: MotionField | None
+    look: Look
+    motion_ms: float
+
+
 class SegmentationStream:
     """One camera's state. Not for use by two threads at once; streams of one segmenter may be in a thread each.
 
@@ -65,16 +84,21 @@ class SegmentationStream:
     segmented by their own sub-network alone, and say so: ``Segmentation.warm`` is False.
     """
 
-    def __init__(self, segmenter: Segmenter, limits: ContinuityLimits) -> None:
+    def __init__(self, segmenter: Segmenter, limits: ContinuityLimits, settings: StreamSettings) -> None:
         self.segmenter = segmenter
         self.state: Any = segmenter.network.initial_state()
+        self.memory = ScoreMemory(segmenter.score_memory)
+        self.network_motion = NetworkMotion()
         self._preprocess = Preprocessor(segmenter.network.info, segmenter.runtime)
         self._continuity = Continuity(limits)
-        self._schedule = Rotation(segmenter.network.info.subnetworks)
-        self.memory = ScoreMemory(segmenter.score_memory)
+        self._schedule: Schedule = Rotation(segmenter.network.info.subnetworks)
+        self._source: MotionSource | None = None
+        self._settings = StreamSettings()
+        self._measured: tuple[bool, float] | None = None  # keyframe or not, and what it took, of the last frame
         self._fresh = True
         self._pending_reason: str | None = None
         self.resets = 0
+        self.settings = settings
 
     @property
     def limits(self) -> ContinuityLimits:
@@ -85,6 +109,32 @@ class SegmentationStream:
     def limits(self, limits: ContinuityLimits) -> None:
         self._continuity.limits = limits
 
+    @property
+    def settings(self) -> StreamSettings:
+        """Keyframes, resolution, motion, cuts and budget; may be replaced between two frames."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: StreamSettings) -> None:
+        network, before = self.segmenter.network.info, self._settings
+        self._settings = settings
+        self.memory.cut_share = settings.cut_threshold
+        if settings.motion != before.motion or (settings.interval(network) == 1) != (self._source is None):
+            self._source = settings.motion_source(network)
+        if self._source is not None:
+            self._source.cut_share = settings.cut_threshold
+        if not settings.alternates(network):
+            if not isinstance(self._schedule, Rotation):
+                self._schedule = Rotation(network.subnetworks, self._schedule.next_subnetwork)
+            return
+        if not isinstance(self._schedule, AlternationSchedule):
+            self._schedule = AlternationSchedule(network.subnetworks, first=self._schedule.next_subnetwork)
+        self._schedule.keyframe_interval = settings.interval(network)
+        self._schedule.low_resolution = settings.scale(network)
+        if settings.latency_budget_ms != before.latency_budget_ms:
+            budget_ms = settings.latency_budget_ms
+            self._schedule.budget = LatencyBudget(budget_ms) if budget_ms else None
+
     def reset(self, reason: str = "asked for by the caller") -> None:
         """Empty the window: the next frame is the first of a new stream, and sub-network 0 segments it.
 
@@ -94,6 +144,19 @@ class SegmentationStream:
             return
         self._continuity.forget()
         self._empty(reason)
+        self._forget_motion()
+
+    def request_keyframe(self, reason: str = "requested") -> None:
+        """The next frame that is segmented is a keyframe; in a network without keyframes every frame is as good."""
+        self._schedule.request_keyframe(reason)
+
+    def report_latency(self, measured_ms: float) -> None:
+        """What the last frame took by a measure of the caller's, such as its age when its mask was out.
+
+        The latency budget goes by that instead of the time of the step. NaN is passed over.
+        """
+        if self._measured is not None and not math.isnan(measured_ms):
+            self._measured = (self._measured[0], measured_ms)
 
     def step(self, frame: Frame, confidence: bool = False) -> Segmentation:
         """Segment one frame. Raises StaleFrame, and leaves the window as it was, when the frame is not newer.
@@ -108,23 +171,49 @@ class SegmentationStream:
 
     # What Segmenter.step_together does with a stream, in this order.
 
-    def begin(self, frame: Frame) -> Plan:
-        """How the frame is to be segmented, the window emptied if need be. Raises StaleFrame."""
+    def begin(self, frame: Frame) -> Begun:
+        """How the frame is to be segmented, the window emptied if need be.
+
+        Raises StaleFrame, and ImageError for a picture too small to measure motion in. A frame that is begun and not
+        finished has moved the picture all the same: motion goes on from it.
+        """
         reason = self._continuity.check(frame)
         if reason is not None:
             self._empty(reason)
-        return self._schedule.plan()
+            self._forget_motion()
+        self._observe_budget()
+        started = time.perf_counter()
+        motion = self._source.advance(frame) if self._source is not None else None
+        look = self.memory.look(frame, self._source.measured if self._source is not None else None)
+        motion_ms = 1e3 * (time.perf_counter() - started)
+        if (look.is_cut or (motion is not None and motion.broken is Break.CUT)) and not self._fresh:
+            self._empty("cut")
+        plan = self._schedule.plan(motion)
+        idle = motion is None and look.seen is None
+        return Begun(plan, motion, look, math.nan if idle else motion_ms)
 
     def preprocess(self, frame: Frame, size: tuple[int, int]) -> Tensor:
         """Frame -> (1, 3, h, w) of ``size`` (h, w), valid until the stream's next frame."""
         return self._preprocess(frame, size)
 
-    def finish(self, state: Any, remembered: Remembered | None) -> str | None:
+    def finish(self, plan: Plan, state: Any, remembered: Remembered | None, step_ms: float) -> str | None:
         """Take over the state after the planned frame; the reason of the reset that was due before it."""
         self.state, self.memory.last, self._fresh = state, remembered, False
-        self._schedule.advance()
+        self._schedule.advance(plan)
+        if plan.keyframe and self._source is not None:
+            self._source.make_keyframe()
+        self._measured = (plan.keyframe, step_ms)
         reason, self._pending_reason = self._pending_reason, None
         return reason
+
+    def _observe_budget(self) -> None:
+        measured, self._measured = self._measured, None
+        if measured is not None and isinstance(self._schedule, AlternationSchedule) and self._schedule.budget:
+            self._schedule.budget.observe(*measured)
+
+    def _forget_motion(self) -> None:
+        if self._source is not None:
+            self._source.reset()
 
     def _empty(self, reason: str) -> None:
         self.state, self.memory.last = self.segmenter.network.initial_state(), None

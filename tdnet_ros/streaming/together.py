@@ -17,9 +17,8 @@ from tdnet_ros.networks.masks import Decoded
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 from tdnet_ros.streaming.engines import Engine
 from tdnet_ros.streaming.runtime import Runtime
-from tdnet_ros.streaming.schedule import Plan
 from tdnet_ros.streaming.score_memory import Remembered
-from tdnet_ros.streaming.stream import SegmentationStream, StageTimes
+from tdnet_ros.streaming.stream import Begun, SegmentationStream, StageTimes
 from tdnet_ros.video.frame import Frame
 
 
@@ -29,7 +28,7 @@ class Turn:
 
     stream: SegmentationStream
     frame: Frame
-    plan: Plan
+    begun: Begun
     step: StepPlan
     size: tuple[int, int]
 
@@ -72,14 +71,15 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     preprocessed = time.perf_counter()
     for turn, image in zip(turns, images, strict=True):
         network.check(image, turn.stream.state, turn.step.subnetwork)
-    seen = [turn.stream.memory.look(turn.frame) for turn in turns]
-    looked = time.perf_counter()
-    scores, *kept = engine.compute(turns[0].step, _stacked(images), *_stacked_windows(network, turns))
+    motions = [_motion(turn, image) for turn, image in zip(turns, images, strict=True)]
+    for turn, image, motion in zip(turns, images, motions, strict=True):
+        network.check_plan(turn.step, image, motion)
+    moved = time.perf_counter()
+    scores, *kept = engine.compute(turns[0].step, _stacked(images), *_read(network, turns, motions))
     runtime.synchronise()
     inferred = time.perf_counter()
     blended = [
-        turn.stream.memory.blend(own, looked_at)
-        for turn, own, looked_at in zip(turns, torch.split(scores, 1), seen, strict=True)
+        turn.stream.memory.blend(own, turn.begun.look) for turn, own in zip(turns, torch.split(scores, 1), strict=True)
     ]
     size = (turns[0].frame.height, turns[0].frame.width)
     decoded = network.decode_mask(_stacked([own for own, _ in blended]), size, confidence)
@@ -87,8 +87,8 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     finished = time.perf_counter()
     times = StageTimes(
         preprocess_ms=1e3 * (preprocessed - started),
-        motion_ms=1e3 * (looked - preprocessed) if any(look.seen for look in seen) else math.nan,
-        network_ms=1e3 * (inferred - looked),
+        motion_ms=_total([turn.begun.motion_ms for turn in turns]) + 1e3 * (moved - preprocessed),
+        network_ms=1e3 * (inferred - moved),
         postprocess_ms=1e3 * (finished - inferred),
     )
     outcomes = []
@@ -111,9 +111,28 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     return outcomes
 
 
-def _stacked_windows(network: SegmentationNetwork, turns: Sequence[Turn]) -> list[Tensor]:
-    windows = [network.cached(turn.stream.state, turn.step) for turn in turns]
-    return [_stacked(tensors) for tensors in zip(*windows, strict=True)]
+def _motion(turn: Turn, image: Tensor) -> Tensor | None:
+    """Motion to the keyframe (1, 3, h, w) as the network takes it; None for a step that takes none."""
+    field = turn.begun.motion
+    if not turn.step.fused or field is None:
+        return None
+    sampled = turn.stream.network_motion(field, (turn.frame.height, turn.frame.width), turn.size)
+    return torch.from_numpy(sampled).to(image.device, image.dtype)
+
+
+def _read(network: SegmentationNetwork, turns: Sequence[Turn], motions: Sequence[Tensor | None]) -> list[Tensor]:
+    """What the step reads of every turn's state, and its motion, stacked."""
+    read = [
+        (*network.cached(turn.stream.state, turn.step), *([] if motion is None else [motion]))
+        for turn, motion in zip(turns, motions, strict=True)
+    ]
+    return [_stacked(tensors) for tensors in zip(*read, strict=True)]
+
+
+def _total(stages_ms: Sequence[float]) -> float:
+    """The sum of those that are numbers; NaN where none is."""
+    known = [stage for stage in stages_ms if not math.isnan(stage)]
+    return math.fsum(known) if known else math.nan
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -41,11 +41,11 @@ class Correspondence(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Flow between the small pictures of two frames that follow each other."""
+    """A frame's small picture, and the flow from the one before; None where there is none before."""
 
-    previous: Grey
     current: Grey
-    flow: Correspondence
+    previous: Grey | None = None
+    flow: Correspondence | None = None
 
 
 class DenseFlow:

@@ -142,7 +142,7 @@ class MotionSource(ABC):
 
     @property
     def measured(self) -> Measured | None:
-        """The flow of the last ``step``, where it was measured, for others that want it; valid until the next one."""
+        """What the last ``step`` measured, None where it had no need; for others that want it, until the next one."""
         return None
 
     @abstractmethod

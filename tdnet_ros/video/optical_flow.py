@@ -45,11 +45,11 @@ class FlowMotion(MotionSource):
         if self._seen is not None:
             self._previous, self._seen = self._flow.shrink(self._seen), None
         current, previous = self._flow.shrink(frame), self._previous
-        self._previous, self._measured = current, None
+        self._previous, self._measured = current, Measured(current)
         if previous is None:
             return MotionField.without_path(*size, Break.START)
         flow = self._flow.between(previous, current)
-        self._measured = Measured(previous, current, flow)
+        self._measured = Measured(current, previous, flow)
         cells = self._find_cells(size, current.shape)
         displacement_px = cv2.remap(flow.motion, cells, _ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         trusted = cv2.remap(flow.trust, cells, _ONE_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

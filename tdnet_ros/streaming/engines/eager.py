@@ -15,6 +15,8 @@ from tdnet_ros.streaming.engines.engine import Engine, PreparedStep
 class EagerEngine(Engine):
     """Runs everywhere, and needs no preparation. On a CPU some layers are replaced by faster ones."""
 
+    prepares = False
+
     def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
         super().__init__(accelerate_for_cpu(network) if device.type == "cpu" else network, device)
 

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ class Engine(ABC):
 
     A subclass writes ``prepare``, and refuses in its constructor, with ConfigurationError, where it cannot run.
     """
+
+    #: Whether ``prepare`` takes time, so that each step is worth meeting before it is needed.
+    prepares: ClassVar[bool] = True
 
     def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
         self.network = network

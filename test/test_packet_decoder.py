@@ -100,6 +100,19 @@ def test_joining_between_keyframes_waits_for_an_idr_picture() -> None:
     assert all(picture.intact for picture in pictures)
 
 
+@pytest.mark.parametrize(("codec", "encoder"), [("hevc", "libx265"), ("vp9", "libvpx-vp9"), ("av1", "libsvtav1")])
+def test_joining_waits_for_a_keyframe_in_every_codec(codec: str, encoder: str) -> None:
+    options = {
+        "libx265": {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none:bframes=0"},
+        "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+        "libsvtav1": {"preset": "10", "svtav1-params": "pred-struct=1:rc=2:lp=1"},
+    }
+    packets = packets_of(encoded(encoder, gop=GOP, count=9, **options[encoder])[2:], codec)
+    pictures, decoder = decode_all(packets)
+    assert pictures[0].packet.stamp_ns == (GOP - 2) * 10**8 and len(pictures) == 3
+    assert (decoder.waited, decoder.damaged) == (GOP - 2, 0)
+
+
 def test_a_sender_that_starts_again_is_waited_for() -> None:
     first, second = packets_of(encoded())[:9], packets_of(encoded())[2:9]
     again = [replace(packet, stamp_ns=packet.stamp_ns + 10**10) for packet in second]

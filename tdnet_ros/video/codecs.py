@@ -11,6 +11,8 @@ CODECS = {
     "vp9": ("vp9", "libvpx-vp9"),
     "av1": ("av1", "libaom", "libsvtav1", "librav1e"),
 }
+#: Codecs whose packets have start codes.
+ANNEX_B = ("h264", "hevc")
 #: Formats of decoded pictures whose first plane is the brightness by itself, one byte per pixel.
 _WITH_BRIGHTNESS_PLANE = ("yuv420p", "yuvj420p", "nv12", "nv21", "yuv422p", "yuv444p", "gray")
 #: Kinds of H.265 slices at which a decoder may start (IRAP).

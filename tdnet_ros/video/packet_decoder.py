@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tdnet_ros.errors import DecodeError
 from tdnet_ros.video.block_vectors import NO_VECTORS, BlockVectors
+from tdnet_ros.video.codecs import ANNEX_B, starts_group
 from tdnet_ros.video.frame import Break, MotionField
 from tdnet_ros.video.h264_stream import AccessUnit, HeaderWatch
 
@@ -86,9 +87,9 @@ class PacketDecoder:
     """Decodes the packets of one stream in order, and every one of them, whichever pictures are used.
 
     A loss is found by the sender's count or by the bitstream's frame_num, as the decoder goes on after one without a
-    word. H.264 begins at an IDR picture or a recovery point, not before. ``damaged`` counts packets that gave no image
-    though they should have, or a part of one, ``waited`` those before the first entry point, ``lost`` those that never
-    came.
+    word. A stream begins at a keyframe, or in H.264 at a recovery point, not before. ``damaged`` counts packets that
+    gave no image though they should have, or a part of one, ``waited`` those before the first entry point, ``lost``
+    those that never came.
     """
 
     def __init__(self, vectors: bool = False) -> None:
@@ -134,6 +135,9 @@ class PacketDecoder:
             self._ahead = data if unit is None and len(data) < _LONGEST_AHEAD else b""
             if unit is None or not self._enter(packet, unit):
                 return
+        elif self._codec == "hevc" and not self._entered and not starts_group(self._codec, data):
+            self.waited += 1  # its decoder would invent what it refers to
+            return
         gap = self._gap(packet, unit)
         wrapped = av.Packet(data)
         wrapped.pts = self._count
@@ -211,7 +215,10 @@ class PacketDecoder:
         try:
             pictures = self._context.decode(wrapped)
         except av.error.FFmpegError:
-            self._miss()
+            if self._last_index is None and self._codec not in ANNEX_B:
+                self.waited += 1  # that is how decoders of VP9 and AV1 say that they want a keyframe first
+            else:
+                self._miss()
             return
         oldest = self._count - len(self._waiting)
         for picture in pictures:

@@ -16,11 +16,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from tiny_network import TinyVariant, tiny_weights
+from tiny_network import TinyUnitedVariant, TinyVariant, tiny_weights
 
 from tdnet_ros.cli import main
 from tdnet_ros.errors import MachineBusy
 from tdnet_ros.evaluation import accuracy_times
+from tdnet_ros.evaluation.accuracy_frontier import Point, value_at
 from tdnet_ros.evaluation.accuracy_settings import AccuracySettings, ClipSettings, read_accuracy_settings
 from tdnet_ros.evaluation.clip_scores import score_clip, true_masks
 from tdnet_ros.evaluation.metrics import ConfusionMatrix
@@ -50,7 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CATALOG, "tiny2", TinyVariant(subnetworks=2, labels=CAMVID))
-        save_file({name: value.contiguous() for name, value in tiny_weights("tiny2").items()}, folder / "a.safetensors")
+        patch.setitem(CATALOG, "united", TinyUnitedVariant(subnetworks=2, labels=CAMVID, keyframe_interval=3))
+        for name, file in (("tiny2", "a.safetensors"), ("united", "u.safetensors")):
+            save_file({key: value.contiguous() for key, value in tiny_weights(name).items()}, folder / file)
         (folder / "accuracy.yaml").write_text(yaml.safe_dump(settings_of(folder)))
         yield folder
     torch.set_num_threads(before)
@@ -58,6 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def settings_of(folder: Path) -> dict[str, Any]:
     tiny = {"model": "tiny2", "weights": str(folder / "a.safetensors"), "score_memory": 0}
+    united = {"model": "united", "weights": str(folder / "u.safetensors"), "score_memory": 0}
     index = str(folder / "sequences.csv")
     return {
         "clips": [
@@ -65,10 +69,12 @@ def settings_of(folder: Path) -> dict[str, Any]:
             {"name": "sparse, 1 Hz", "index": index, "split": "test"},
         ],
         "rows": [
-            {"name": "one", **tiny, "runs": "frame by frame"},
+            {"name": "one", **tiny, "runs": "frame by frame", "curve": "single"},
             {"name": "two", **tiny, "note": "with its window"},
             {"name": "half", **tiny, "input_height": 32, "against": "two"},
             {"name": "memory", **tiny, "score_memory": 0.9},
+            {"name": "united", **united, "by_distance": True, "curve": "united"},
+            {"name": "still", **united, "motion": "zero", "keyframe_interval": 2, "curve": "united"},
             {"name": "to come", "model": "tiny2", "weights": "$NOWHERE/b.safetensors"},
         ],
         "baseline": "one",
@@ -100,7 +106,9 @@ def tables(folder: Path) -> tuple[dict[str, Any], str]:
 
 def test_figures_are_those_of_the_confusion_that_is_kept(folder: Path, tables: tuple[dict[str, Any], str]) -> None:
     content, _ = tables
-    assert list(content["rows"]) == ["one", "two", "half", "memory"] and list(content["not_trained_yet"]) == ["to come"]
+    assert list(content["rows"]) == ["one", "two", "half", "memory", "united", "still"] and list(
+        content["not_trained_yet"]
+    ) == ["to come"]
     for row in content["rows"].values():
         for name, frames in (("dense", DENSE), ("sparse, 1 Hz", SPARSE)):
             clip = row["clips"][name]
@@ -155,8 +163,50 @@ def test_the_table_for_people(tables: tuple[dict[str, Any], str]) -> None:
     assert "as measured elsewhere, not run here." in text
     assert "the labels themselves" in text and "95 % over blocks of 3 frames" in text
     assert "| IoU %, sparse, 1 Hz | sky | building |" in text
-    assert set(content["times"]["ms"]) == {"one", "two", "half", "memory"}
+    assert set(content["times"]["ms"]) == set(content["times"]["mean_ms"]) == set(content["rows"])
     assert content["times"]["forced"] == ("FORCED" in text)
+
+
+def test_rows_with_keyframes_have_accuracy_by_distance_and_cost_on_average(
+    folder: Path, tables: tuple[dict[str, Any], str]
+) -> None:
+    content, text = tables
+    united, still = (content["rows"][name] for name in ("united", "still"))
+    assert (united["keyframe_interval"], still["keyframe_interval"]) == (3, 2)
+    assert united["gmac"] < still["gmac"] < still["worst_gmac"] == united["worst_gmac"]
+    by_distance = united["clips"]["dense"]["miou_by_distance"]
+    assert len(by_distance) == 3 and all(0 < value <= 1 for value in by_distance)
+    runs = [np.load(file) for file in (folder / "out" / "scored").glob("*.npz")]
+    runs = [run for run in runs if '"model": "united"' in str(run["described"]) and len(run["distances"]) == DENSE]
+    runs = [run for run in runs if '"keyframe_interval": 0' in str(run["described"])]
+    assert sorted(run["distances"].tolist()[:4] for run in runs) == [[0, 0, 1, 2], [0, 1, 0, 1], [0, 1, 2, 0]]
+    for distance, value in enumerate(by_distance):
+        matrix = ConfusionMatrix(11)
+        for run in runs:
+            matrix.counts += run["confusion"][run["distances"] == distance].sum(0)
+        assert value == pytest.approx(matrix.miou())
+    assert still["clips"]["dense"]["miou_by_distance"] is None
+    assert "| mIoU %, dense: frames behind the keyframe | mean | 0 | 1 | 2 |" in text
+    assert f"{united['gmac']:.2f} ({united['worst_gmac']:.2f})" in text
+
+
+def test_the_chart_has_every_row_that_is_on_a_curve(folder: Path, tables: tuple[dict[str, Any], str]) -> None:
+    chart = (folder / "out" / "frontier.svg").read_text()
+    panels = 4
+    assert all(chart.count(f"<title>{name}</title>") == panels for name in ("one", "united", "still"))
+    assert "<title>two</title>" not in chart and chart.count("<polyline") == 2 * panels
+    assert "points of mIoU above the first curve" in tables[1]
+
+
+def test_a_curve_is_the_best_that_a_cost_buys() -> None:
+    def point(gmac: float, miou: float) -> Point:
+        return Point("", "", miou, math.nan, gmac, gmac, math.nan, math.nan)
+
+    curve = [point(4, 0.7), point(1, 0.5), point(2, 0.4), point(3, 0.6)]
+    found = [value_at(curve, lambda each: each.gmac, at) for at in (1, 2, 3.5, 4, 9)]
+    assert found == pytest.approx([0.5, 0.55, 0.65, 0.7, 0.7])
+    assert math.isnan(value_at(curve, lambda each: each.gmac, 0.5))
+    assert math.isnan(value_at(curve, lambda each: each.mean_ms, 2))
 
 
 def test_what_is_scored_needs_no_second_run(
@@ -201,6 +251,7 @@ def test_a_busy_machine_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch
         ({"bootstrap": {"resamples": 0}}, "bootstrap.resamples is 0, expected at least 1"),
         ({"timing": {"size": [480]}}, r"timing.size is \[480\], expected a list of two numbers"),
         ({"peers": {"rows": [{"name": "p", "miou": [1.0]}]}}, r"peers.rows\[0\].miou has 1 values, expected one for"),
+        ({"rows": [{"name": "one", "motion": "guessed"}]}, "motion is 'guessed', expected one of"),
         ({"rows": [{"name": "one", "score_memory": 2}]}, "score_memory is 2.0, expected 0 to 0.95"),
         ({"rows": [{"name": "one", "model": "tiny2", "weights": "nowhere"}]}, "none of which exists"),
         ({"rows": [{"name": "one", "model": "tiny2"}]}, "model 'tiny2' ships without weights"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from tdnet_ros.evaluation.bootstrap import draw_frames, interval, resampled_miou
 from tdnet_ros.evaluation.clip_scores import (
     ClipScores,
     Masks,
+    NetworkMasks,
     ScoreStore,
     describe_clip,
-    network_masks,
     open_row,
     score_clip,
     true_masks,
 )
 from tdnet_ros.evaluation.evaluate import Progress
+from tdnet_ros.evaluation.metrics import ConfusionMatrix
 from tdnet_ros.evaluation.provenance import sha256_of
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks.cost import count_cost
@@ -42,25 +44,34 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What a row's network is: ``gmac`` of a frame at ``network_size`` (height, width), ``parameters`` that it uses."""
+    """What a row's network is: ``gmac`` of a frame at ``network_size`` (height, width), ``parameters`` that it uses.
+
+    Where the row has keyframes ``gmac`` is the mean over its interval; ``worst_gmac`` is that of a keyframe.
+    """
 
     model: str
     weights_sha256: str
     device: str
     network_size: tuple[int, int]
     gmac: float
+    worst_gmac: float
+    keyframe_interval: int
     parameters: int
 
 
 @dataclass(frozen=True)
 class RowAccuracy:
-    """A row by clip: scores, mIoU, and its difference to the row that it is compared with (empty without that)."""
+    """A row by clip: scores, mIoU, and its difference to the row that it is compared with (empty without that).
+
+    ``by_distance`` is the mIoU at each distance from the keyframe, [] where it was not asked for.
+    """
 
     row: RowSettings
     facts: RowFacts
     clips: list[ClipScores]
     miou: list[Estimate]
     difference: list[Estimate]
+    by_distance: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -104,8 +115,10 @@ def measure_accuracy(
             kept = store.find(described)
             if kept is None:
                 say(f"{name}: {clip.name}")
-                tell = _counted(progress(), facts["frames"])
-                kept = store.keep(described, *score_clip(clip, labels, masks(), tell))
+                tell, made = _counted(progress(), facts["frames"]), masks()
+                scores, confusion = score_clip(clip, labels, made, tell)
+                distances = made.distances if isinstance(made, NetworkMasks) else [0] * facts["frames"]
+                kept = store.keep(described, scores, confusion, distances)
             found.append(kept)
         return found
 
@@ -119,8 +132,13 @@ def measure_accuracy(
             "runs": row.runs,
             "input_height": row.input_height,
             "score_memory": row.score_memory,
+            "stream": asdict(row.stream_settings),
         }
-        measured.append((row, facts, scored(what, row.name, partial(network_masks, segmenter, row.runs))))
+        runs = [
+            scored({**what, "keyframe": first}, row.name, partial(NetworkMasks, segmenter, row.runs, first))
+            for first in range(facts.keyframe_interval if row.by_distance else 1)
+        ]
+        measured.append((row, facts, runs))
     truth = scored({"model": "labels"}, "the labels themselves", lambda: true_masks)
     return Accuracy(
         settings,
@@ -146,24 +164,42 @@ def _common_labels(rows: Sequence[RowSettings], segmenters: Sequence[Segmenter])
 def _facts(row: RowSettings, segmenter: Segmenter, size: tuple[int, int]) -> RowFacts:
     info, single = segmenter.network.info, row.runs == FRAME_BY_FRAME
     network_size = segmenter.network_size(*size)
-    cost = count_cost(info, network_size)
+    interval = 1 if single else row.stream_settings.interval(info)
+    cost = count_cost(info, network_size, row.stream_settings.scale(info) if interval > 1 else None)
+    worst = cost.warm_up_gmac if single else cost.steady_gmac
     return RowFacts(
         info.name,
         sha256_of(row.weight_file),
         f"{segmenter.runtime.device.type}, {segmenter.runtime.precision}, {segmenter.runtime.engine}",
         network_size,
-        cost.warm_up_gmac if single else cost.steady_gmac,
+        cost.mean_gmac(interval) if interval > 1 else worst,
+        worst,
+        interval,
         cost.parameters_used if single else cost.parameters,
     )
 
 
+def miou_by_distance(runs: Sequence[ClipScores], interval: int) -> list[float]:
+    """mIoU at each distance 0..interval-1 from the keyframe, over runs of one clip with other keyframes; NaN at none.
+
+    Distances that only some frames have, near the clip's beginning or where motion broke, count with those frames.
+    """
+    values = []
+    for distance in range(interval):
+        matrix = ConfusionMatrix(runs[0].confusion.shape[1])
+        for run in runs:
+            matrix.counts += run.confusion[run.distances == distance].sum(0)
+        values.append(matrix.miou() if matrix.counts.any() else math.nan)
+    return values
+
+
 def _with_intervals(
-    settings: AccuracySettings, measured: Sequence[tuple[RowSettings, RowFacts, list[ClipScores]]]
+    settings: AccuracySettings, measured: Sequence[tuple[RowSettings, RowFacts, list[list[ClipScores]]]]
 ) -> list[RowAccuracy]:
     miou: dict[str, list[Estimate]] = {row.name: [] for row, _, _ in measured}
     difference: dict[str, list[Estimate]] = {row.name: [] for row, _, _ in measured}
     for index, clip in enumerate(settings.clips):
-        scores = {row.name: clips[index] for row, _, clips in measured}
+        scores = {row.name: runs[0][index] for row, _, runs in measured}
         draws = _draws(settings, clip, len(next(iter(scores.values())).confusion))
         resampled = {name: [resampled_miou(score.confusion, draw) for draw in draws] for name, score in scores.items()}
         for row, _, _ in measured:
@@ -173,7 +209,14 @@ def _with_intervals(
                 pairs = zip(resampled[own], resampled[other], strict=True)
                 gain = scores[own].scores.miou - scores[other].scores.miou
                 difference[own].append(_estimate(gain, [mine - theirs for mine, theirs in pairs]))
-    return [RowAccuracy(row, facts, clips, miou[row.name], difference[row.name]) for row, facts, clips in measured]
+    found = []
+    for row, facts, runs in measured:
+        by_distance = [
+            miou_by_distance([run[index] for run in runs], facts.keyframe_interval)
+            for index in range(len(settings.clips) if row.by_distance else 0)
+        ]
+        found.append(RowAccuracy(row, facts, runs[0], miou[row.name], difference[row.name], by_distance))
+    return found
 
 
 def _draws(settings: AccuracySettings, clip: ClipSettings, frames: int) -> list[npt.NDArray[np.int64]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import AUTO
-from tdnet_ros.streaming import SCORE_MEMORY
+from tdnet_ros.streaming import SCORE_MEMORY, StreamSettings
 from tdnet_ros.streaming.models import choose_weights
+from tdnet_ros.streaming.settings import MOTIONS
 from tdnet_ros.yaml_settings import parse_settings, read_yaml
 
 #: In a row's ``weights``: those that ship with the model.
@@ -35,7 +36,10 @@ class RowSettings:
     """One network: ``weights`` is a file, an export, the name of weights that ship or ``shipped`` for the model's own.
 
     ``input_height`` 0 is that of the weights, ``score_memory`` is the stream's
-    (``tdnet_ros.streaming.score_memory``). ``against`` names the row that it is compared with, '' the table's baseline.
+    (``tdnet_ros.streaming.score_memory``); ``keyframe_interval``, ``low_resolution`` and ``motion`` are those of
+    ``tdnet_ros.streaming.StreamSettings``. ``by_distance``: its mIoU by distance from the keyframe, too, which takes a
+    run for each distance. ``against`` names the row that it is compared with, '' the table's baseline. Rows of one
+    ``curve`` are one line in the chart.
     """
 
     name: str
@@ -44,6 +48,11 @@ class RowSettings:
     runs: str = STREAM
     input_height: int = 0
     score_memory: float = SCORE_MEMORY
+    keyframe_interval: int = 0
+    low_resolution: float = 0.0
+    motion: str = MOTIONS[0]
+    by_distance: bool = False
+    curve: str = ""
     against: str = ""
     note: str = ""
 
@@ -53,6 +62,11 @@ class RowSettings:
         chosen = choose_weights(self.model, None if self.weights == SHIPPED else self.weights)
         assert isinstance(chosen, str | Path), "a yaml file names weights, it does not hold them"
         return Path(chosen)
+
+    @property
+    def stream_settings(self) -> StreamSettings:
+        """How its streams run. Raises ConfigurationError for values out of range."""
+        return StreamSettings(self.keyframe_interval, self.low_resolution, self.motion)
 
     @property
     def is_trained(self) -> bool:
@@ -131,6 +145,8 @@ def read_accuracy_settings(path: Path) -> AccuracySettings:
     ):
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"{kind} are named {names}, expected at least one and no name twice")
+    for row in settings.rows:
+        _ = row.stream_settings  # its errors should not wait until the row's turn
     names = [row.name for row in settings.rows]
     named = {"baseline": settings.baseline} | {f"rows[{i}].against": row.against for i, row in enumerate(settings.rows)}
     for key, other in named.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 from tdnet_ros import __version__
 from tdnet_ros.evaluation.accuracy import Accuracy, Estimate, RowAccuracy
+from tdnet_ros.evaluation.accuracy_frontier import draw_frontier, frontier, frontier_rows
 from tdnet_ros.evaluation.accuracy_settings import PeerSettings
 from tdnet_ros.evaluation.accuracy_times import Times
 from tdnet_ros.evaluation.provenance import describe_machine
@@ -22,11 +23,16 @@ _MEASURES = ("temporal_consistency", "vc8", "flicker")
 
 
 def write_accuracy(accuracy: Accuracy, times: Times | None, output: Path) -> None:
-    """Write ``accuracy.md`` and ``accuracy.json`` into that folder; ``times`` None: they were not measured."""
+    """Write ``accuracy.md`` and ``accuracy.json`` into that folder, and of rows on a curve the chart ``frontier.svg``.
+
+    ``times`` None: they were not measured.
+    """
     output.mkdir(parents=True, exist_ok=True)
     content = json.dumps(without_nan(as_json(accuracy, times)), indent=1, allow_nan=False)
     (output / "accuracy.json").write_text(content + "\n", encoding="utf-8")
     (output / "accuracy.md").write_text(as_markdown(accuracy, times), encoding="utf-8")
+    if points := frontier(accuracy, times):
+        (output / "frontier.svg").write_text(draw_frontier(points), encoding="utf-8")
 
 
 def as_json(accuracy: Accuracy, times: Times | None) -> dict[str, Any]:
@@ -53,6 +59,7 @@ def _row_as_json(accuracy: Accuracy, row: RowAccuracy) -> dict[str, Any]:
         clips[clip.name] = {
             "miou": asdict(row.miou[index]),
             "difference": asdict(row.difference[index]) if row.difference else None,
+            "miou_by_distance": row.by_distance[index] if row.by_distance else None,
             "scores": scores_to_json(row.clips[index].scores),
             "confusion": f"{row.clips[index].file.parent.name}/{row.clips[index].file.name}",
         }
@@ -67,6 +74,8 @@ def as_markdown(accuracy: Accuracy, times: Times | None) -> str:
             "",
             *_conditions(accuracy, times),
             "",
+            *_frontier(accuracy, times),
+            *_by_distance(accuracy),
             *_differences(accuracy),
             *_stability(accuracy),
             *_by_class(accuracy),
@@ -91,7 +100,7 @@ def _main_table(accuracy: Accuracy, times: Times | None) -> list[str]:
                 _share(steady.temporal_consistency),
                 _share(steady.vc8),
                 _percent(steady.flicker),
-                f"{row.facts.gmac:.2f}",
+                f"{row.facts.gmac:.2f}" + (f" ({row.facts.worst_gmac:.2f})" if row.facts.keyframe_interval > 1 else ""),
                 f"{row.facts.parameters / 1e6:.2f}",
                 *_milliseconds(times, setting.name),
             ]
@@ -125,6 +134,8 @@ def _conditions(accuracy: Accuracy, times: Times | None) -> list[str]:
     """What has to be known to read the table."""
     settings, machine = accuracy.settings, describe_machine()
     lines = ["mIoU with its 95 % interval over resampled frames; TC, VC8 and flicker of the first clip that has them."]
+    if any(row.facts.keyframe_interval > 1 for row in accuracy.rows):
+        lines.append("GMAC of rows with keyframes: mean over their interval, in brackets that of a keyframe.")
     for clip, facts in zip(settings.clips, accuracy.clips, strict=True):
         lines.append(f"{clip.name}: {facts['frames']} frames, SHA-256 {facts['sha256'][:12]}.")
     devices = sorted({row.facts.device for row in accuracy.rows})
@@ -143,6 +154,32 @@ def _conditions(accuracy: Accuracy, times: Times | None) -> list[str]:
     if settings.peers.rows:
         lines.append(f"In italics: {settings.peers.source} In brackets: it was trained on these frames.")
     return [f"* {line}" for line in lines]
+
+
+def _frontier(accuracy: Accuracy, times: Times | None) -> list[str]:
+    """mIoU against cost, of the rows that are on a curve."""
+    points = frontier(accuracy, times)
+    return [*_table(*frontier_rows(points)), ""] if points else []
+
+
+def _by_distance(accuracy: Accuracy) -> list[str]:
+    """mIoU at each distance from the keyframe, and the mean over distances."""
+    lines: list[str] = []
+    rows = [row for row in accuracy.rows if row.by_distance]
+    for index, clip in enumerate(accuracy.settings.clips if rows else ()):
+        longest = max(len(row.by_distance[index]) for row in rows)
+        cells = []
+        for row in rows:
+            values = row.by_distance[index]
+            known = [value for value in values if not math.isnan(value)]
+            if len(known) < len(values):
+                continue  # a clip that is no stream has keyframes alone
+            mean = sum(known) / len(known)
+            cells.append([row.row.name, *(_percent(value) for value in (mean, *values))])
+        if cells:
+            heading = [f"mIoU %, {clip.name}: frames behind the keyframe", "mean", *map(str, range(longest))]
+            lines += [*_table(heading, cells), ""]
+    return lines
 
 
 def _differences(accuracy: Accuracy) -> list[str]:

@@ -27,11 +27,13 @@ _WATCH_S = 1.0
 class Times:
     """Steps on one thread: ``ms`` (p50, p5, p95) and ``processor_ms`` (least, p50) by row, and how busy others were.
 
+    ``mean_ms`` is the mean, to which keyframes count as often as they come.
     ``foreign_share_before`` and ``foreign_share`` meanwhile are shares of the machine, 0 to 1, that others used.
     """
 
     ms: dict[str, tuple[float, float, float]]
     processor_ms: dict[str, tuple[float, float]]
+    mean_ms: dict[str, float]
     foreign_share_before: float
     foreign_share: float
     load_average: tuple[float, float, float]
@@ -59,6 +61,7 @@ def measure_times(settings: AccuracySettings, force: bool = False) -> Times:
     return Times(
         dict(zip(names, map(_floats, np.percentile(passed, (50, 5, 95), axis=0).T), strict=True)),
         dict(zip(names, map(_floats, np.percentile(used, (0, 50), axis=0).T), strict=True)),
+        dict(zip(names, map(float, passed.mean(axis=0)), strict=True)),
         share_before,
         share,
         load,

@@ -7,7 +7,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,32 @@ Masks = Callable[[Frame, Ids], Ids]
 #: So short a gap that every frame is the first of its stream.
 _NO_GAP_S = 1e-9
 #: To be raised when kept scores no longer mean the same.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """Scores of a clip and its confusion by frame, (F, C, C) pixels by (true, predicted); ``file`` holds both."""
+    """Scores of a clip and its confusion by frame, (F, C, C) pixels by (true, predicted); ``file`` holds both.
+
+    ``distances`` (F,) are those from the keyframe.
+    """
 
     scores: Scores
     confusion: npt.NDArray[np.int64]
+    distances: npt.NDArray[np.int64]
     file: Path
 
 
 def open_row(row: RowSettings, device: str) -> Segmenter:
     """The row's network. Raises ConfigurationError and CheckpointError, naming the row's weights."""
-    return Segmenter(row.model, row.weight_file, device, input_height=row.input_height, score_memory=row.score_memory)
+    return Segmenter(
+        row.model,
+        row.weight_file,
+        device,
+        input_height=row.input_height,
+        score_memory=row.score_memory,
+        settings=row.stream_settings,
+    )
 
 
 def limits_of(runs: str) -> ContinuityLimits:
@@ -58,10 +69,23 @@ def limits_of(runs: str) -> ContinuityLimits:
     return ContinuityLimits(max_gap_s=_NO_GAP_S) if runs == FRAME_BY_FRAME else ContinuityLimits()
 
 
-def network_masks(segmenter: Segmenter, runs: str) -> Masks:
-    """Masks of a new stream of that segmenter."""
-    stream = segmenter.stream(limits_of(runs))
-    return lambda frame, labels: stream.step(frame).mask
+class NetworkMasks:
+    """Masks of a new stream of that segmenter, whose frame number ``keyframe`` is a keyframe whatever it would be.
+
+    ``distances`` has by frame the distance to its keyframe.
+    """
+
+    def __init__(self, segmenter: Segmenter, runs: str, keyframe: int = 0) -> None:
+        self.distances: list[int] = []
+        self._stream = segmenter.stream(limits_of(runs))
+        self._keyframe = keyframe
+
+    def __call__(self, frame: Frame, labels: Ids) -> Ids:
+        if self._keyframe and len(self.distances) == self._keyframe:
+            self._stream.request_keyframe("of the table")
+        done = self._stream.step(frame)
+        self.distances.append(done.plan.keyframe_distance)
+        return done.mask
 
 
 def true_masks(frame: Frame, labels: Ids) -> Ids:
@@ -130,21 +154,29 @@ class ScoreStore:
         try:
             with np.load(file) as content:
                 scores = scores_from_json(json.loads(str(content["scores"])))
-                return ClipScores(scores, np.asarray(content["confusion"], np.int64), file)
+                confusion, distances = (np.asarray(content[name], np.int64) for name in ("confusion", "distances"))
+                return ClipScores(scores, confusion, distances, file)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
-    def keep(self, what: dict[str, Any], scores: Scores, confusion: npt.NDArray[np.int64]) -> ClipScores:
+    def keep(
+        self, what: dict[str, Any], scores: Scores, confusion: npt.NDArray[np.int64], distances: Sequence[int]
+    ) -> ClipScores:
         """Store scores under that description."""
+        by_frame = np.asarray(distances, np.int64)
         file = self._file(what)
         self._folder.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".new")
         with new.open("wb") as output:
             np.savez_compressed(
-                output, confusion=confusion, scores=json.dumps(scores_to_json(scores)), described=self._text(what)
+                output,
+                confusion=confusion,
+                distances=by_frame,
+                scores=json.dumps(scores_to_json(scores)),
+                described=self._text(what),
             )
         os.replace(new, file)
-        return ClipScores(scores, confusion, file)
+        return ClipScores(scores, confusion, by_frame, file)
 
     def _file(self, what: dict[str, Any]) -> Path:
         return self._folder / f"{hashlib.sha256(self._text(what).encode()).hexdigest()[:16]}.npz"

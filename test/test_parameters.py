@@ -48,6 +48,12 @@ def test_value_out_of_range_is_named(changes: dict[str, object], message: str) -
         checked(replace(SegmentationParameters(), **changes))  # type: ignore[arg-type]
 
 
+def test_a_scale_too_small_to_be_meant_is_refused() -> None:
+    assert replace(SegmentationParameters(), low_resolution=0.5).stream_settings.low_resolution == 0.5
+    with pytest.raises(ConfigurationError, match=r"low_resolution is 0\.05, expected 0\.1 to 1"):
+        _ = checked(replace(SegmentationParameters(), low_resolution=0.05)).stream_settings
+
+
 def test_a_working_node_takes_live_changes_only() -> None:
     parameters = SegmentationParameters()
     update = [Parameter("max_gap_s", value=1.0), Parameter("use_sim_time", value=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from tdnet_ros.errors import CheckpointError, ConfigurationError, ImageError, StaleFrame, StateError
 from tdnet_ros.streaming import ContinuityLimits, SegmentationStream, Segmenter, StreamSettings, runtime
+from tdnet_ros.streaming.models import choose_weights
 from tdnet_ros.streaming.runtime import Preprocessor
 from tdnet_ros.video.frame import Frame
 
@@ -204,6 +207,15 @@ def test_image_of_whole_numbers_is_refused(segmenter: Segmenter) -> None:
     image = torch.zeros((1, 3, 96, 128), dtype=torch.uint8)
     with pytest.raises(StateError, match=r"image is torch.uint8, expected floating point numbers"):
         segmenter.network.advance(image, segmenter.network.initial_state())
+
+
+def test_two_files_are_named_with_a_comma_between_them(tmp_path: Path) -> None:
+    assert choose_weights("auto", "high.pth, low.pth") == ("high.pth", "low.pth")
+    odd = tmp_path / "one,two.pth"
+    odd.touch()
+    assert choose_weights("auto", str(odd)) == str(odd)
+    with pytest.raises(CheckpointError, match=r"high\.pth"):
+        Segmenter(weights="high.pth,low.pth", device="cpu")
 
 
 def test_model_without_shipped_weights_asks_for_a_file() -> None:

@@ -123,11 +123,9 @@ def meet_every_plan(
     return met
 
 
-def export_folder(weights: Path | str | Mapping[str, Any] | None) -> Path | None:
+def export_folder(weights: object) -> Path | None:
     """The folder, when the weights are one."""
-    if weights is None or isinstance(weights, Mapping) or not Path(weights).is_dir():
-        return None
-    return Path(weights)
+    return Path(weights) if isinstance(weights, Path | str) and Path(weights).is_dir() else None
 
 
 def read_manifest(folder: Path | str) -> Manifest:

@@ -178,7 +178,7 @@ class Camera:
         """The newest frame of what has arrived, the stream made ready for it; None when there is none."""
         arrivals = self._mailbox.take()
         taken_s, pictures, lost = time.perf_counter(), 0, self._decoder.lost
-        self.stream.limits = self.parameters.limits
+        self.stream.limits, self.stream.settings = self.parameters.limits, self.parameters.stream_settings
         for arrival in arrivals:
             with self.attended():
                 if arrival.reset_reason is not None:
@@ -207,6 +207,7 @@ class Camera:
         times = picture.times
         times.published_s = time.perf_counter()
         age_ms = self._age_ms(picture.frame)
+        self.stream.report_latency(age_ms)
         if result.reset_reason is not None:
             self._node.get_logger().warning(f"{self._prefix}window emptied: {result.reset_reason}")
         header = _header(picture.header)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import AUTO
 from tdnet_ros.node.settings import setting
-from tdnet_ros.streaming import DEFAULT_MODEL, SCORE_MEMORY, ContinuityLimits
+from tdnet_ros.streaming import DEFAULT_MODEL, SCORE_MEMORY, ContinuityLimits, StreamSettings
 from tdnet_ros.streaming.engines import ENGINES
 from tdnet_ros.streaming.runtime import PRECISIONS
+from tdnet_ros.streaming.settings import MOTIONS
+from tdnet_ros.video.motion import CUT_SHARE
 
 INPUT_TRANSPORTS = ("raw", "compressed", "ffmpeg", "foxglove")
 
@@ -49,8 +51,8 @@ class SegmentationParameters:
     )
     weights: str = setting(
         "",
-        "Weight file (official, or our safetensors), or the name of weights that ship ('tdnet-ros models' lists them); "
-        "empty: the default weights that ship with the model.",
+        "Weight file (official, or our safetensors), or the name of weights that ship ('tdnet-ros models' lists them), "
+        "or AR-Seg's two official files as HIGH,ALTERNATING; empty: the default weights that ship with the model.",
     )
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda or cuda:N.")
     precision: str = setting(
@@ -74,6 +76,43 @@ class SegmentationParameters:
         "How much the class probabilities of the frame before count where the picture is the same; 0: not at all.",
         0.0,
         0.95,
+    )
+    keyframe_interval: int = setting(
+        0,
+        "At most so many frames from one keyframe to the next; 0: the network's own, 1: every frame is computed in "
+        "full.",
+        0,
+        1000,
+        live=True,
+    )
+    low_resolution: float = setting(
+        0.0,
+        "Scale of the frames between keyframes, 0.1 to 1; 0: the network's own. One that is set while the node works "
+        "is made ready by its first frames.",
+        0.0,
+        1.0,
+        live=True,
+    )
+    motion: str = setting(
+        "auto",
+        "Motion to the keyframe: auto takes the vectors of the video, else optical flow; flow; zero: nothing moves.",
+        choices=MOTIONS,
+        live=True,
+    )
+    cut_threshold: float = setting(
+        CUT_SHARE,
+        "A picture of which a larger share cannot be found in the one before is of another scene, and empties the "
+        "window; 1: none is.",
+        0.01,
+        1.0,
+        live=True,
+    )
+    latency_budget_ms: float = setting(
+        0.0,
+        "Age, in ms, above which the frames between keyframes lose resolution and keyframes become rarer, step by "
+        "step; 0: no limit.",
+        0.0,
+        live=True,
     )
     threads: int = setting(0, "CPU threads for the network; 0: one per core.", 0, 256)
     autostart: bool = setting(True, "Configure and activate at start; false leaves that to a lifecycle manager.")
@@ -118,6 +157,13 @@ class SegmentationParameters:
             if names.count(name) > 1:
                 raise ConfigurationError(f"parameter 'cameras' names '{name}' {names.count(name)} times, expected once")
         return names
+
+    @property
+    def stream_settings(self) -> StreamSettings:
+        """Keyframes, resolution, motion, cuts and budget. Raises ConfigurationError for what cannot be meant."""
+        return StreamSettings(
+            self.keyframe_interval, self.low_resolution, self.motion, self.cut_threshold, self.latency_budget_ms
+        )
 
     @property
     def limits(self) -> ContinuityLimits:

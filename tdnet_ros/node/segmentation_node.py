@@ -143,6 +143,7 @@ class SegmentationNode(LifecycleNode):
             parameters.threads,
             parameters.runtime,
             parameters.score_memory,
+            parameters.stream_settings,
         )
         network = segmenter.network.info
         segmenter.warm_up(*network.input_size, cameras=len(parameters.camera_names))
@@ -191,7 +192,9 @@ class SegmentationNode(LifecycleNode):
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            self.parameters = changed(self.parameters, parameters, working=bool(self._cameras))
+            wanted = changed(self.parameters, parameters, working=bool(self._cameras))
+            _ = wanted.stream_settings  # refuses what its ranges alone do not
+            self.parameters = wanted
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for camera in self._cameras:

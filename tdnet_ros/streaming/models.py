@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 
 from tdnet_ros.errors import CheckpointError
 from tdnet_ros.networks import AUTO, NetworkInfo, network_info
 from tdnet_ros.networks.catalog import CATALOG
+from tdnet_ros.networks.checkpoint_pairs import read_pair
 from tdnet_ros.networks.checkpoints import read_checkpoint
 from tdnet_ros.networks.export import export_folder, read_manifest
-from tdnet_ros.networks.loading import info_of
+from tdnet_ros.networks.loading import Weights, info_of
 
 #: The model that is taken when neither a model nor a weight file is named.
 DEFAULT_MODEL = "td2_mnv2"
@@ -37,10 +36,11 @@ class ShippedWeights:
         return said or "terms not stated"
 
 
-def choose_weights(model: str, weights: Path | str | Mapping[str, Any] | None) -> Path | str | Mapping[str, Any]:
+def choose_weights(model: str, weights: Weights | None) -> Weights:
     """The given weights, else those that ship with the model; ``auto`` without a file is the default model.
 
     A text that names weights which ship with the model means those: './street' is a file where 'street' is a name.
+    One with a comma that is no file means two: AR-Seg's of the high and of the alternating resolution.
     """
     named = DEFAULT_MODEL if model == AUTO else model
     if weights is None:
@@ -48,7 +48,10 @@ def choose_weights(model: str, weights: Path | str | Mapping[str, Any] | None) -
     if not isinstance(weights, str):
         return weights
     found = [each.path for each in list_shipped_weights() if (each.model, each.name) == (named, weights)]
-    return found[0] if weights and found else weights
+    if weights and found:
+        return found[0]
+    high, comma, low = weights.partition(",")
+    return (high.strip(), low.strip()) if comma and not Path(weights).exists() else weights
 
 
 def model_info(model: str = AUTO, weights: Path | str | None = None) -> NetworkInfo:
@@ -60,7 +63,7 @@ def model_info(model: str = AUTO, weights: Path | str | None = None) -> NetworkI
     folder = export_folder(chosen)
     if folder is not None:
         return read_manifest(folder).info
-    return info_of(read_checkpoint(chosen), model)
+    return info_of(read_pair(*chosen) if isinstance(chosen, tuple) else read_checkpoint(chosen), model)
 
 
 def shipped_weights(model: str, name: str = "") -> Path:

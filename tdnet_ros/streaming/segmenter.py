@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from tdnet_ros.errors import ConfigurationError, StaleFrame, StateError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks import AUTO, load_network
 from tdnet_ros.networks.export import export_folder
+from tdnet_ros.networks.loading import Weights
 from tdnet_ros.streaming.continuity import ContinuityLimits
 from tdnet_ros.streaming.engines import build_engine
 from tdnet_ros.streaming.exported import open_export
@@ -33,9 +32,9 @@ SCORE_MEMORY = 0.7
 class Segmenter:
     """A network with its weights on a device. Streams share it.
 
-    ``weights`` is a file, a state dict, a folder of ``tdnet-ros export`` or the name of weights that ship with the
-    model; None takes its default ones. ``model`` ``auto`` is the one that the weights are of, or without a file the
-    one that ships as default.
+    ``weights`` is a file, a state dict, a folder of ``tdnet-ros export``, the name of weights that ship with the model,
+    or the pair of AR-Seg's official files; None takes the model's default ones. ``model`` ``auto`` is the one that the
+    weights are of, or without a file the one that ships as default.
     ``input_height``: frames are resized to this height, keeping their aspect; 0 takes the height that the weights
     were made for, in an export the exported one. ``device``,
     ``precision``, ``threads`` and ``runtime`` (the engine) are those of ``tdnet_ros.streaming.runtime.Runtime``.
@@ -47,7 +46,7 @@ class Segmenter:
     def __init__(
         self,
         model: str = AUTO,
-        weights: Path | str | Mapping[str, Any] | None = None,
+        weights: Weights | None = None,
         device: str = "auto",
         precision: str = "auto",
         input_height: int = 0,

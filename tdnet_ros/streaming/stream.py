@@ -93,7 +93,7 @@ class SegmentationStream:
         self._continuity = Continuity(limits)
         self._schedule: Schedule = Rotation(segmenter.network.info.subnetworks)
         self._source: MotionSource | None = None
-        self._settings = StreamSettings()
+        self._settings: StreamSettings | None = None
         self._measured: tuple[bool, float] | None = None  # keyframe or not, and what it took, of the last frame
         self._fresh = True
         self._pending_reason: str | None = None
@@ -112,14 +112,18 @@ class SegmentationStream:
     @property
     def settings(self) -> StreamSettings:
         """Keyframes, resolution, motion, cuts and budget; may be replaced between two frames."""
+        assert self._settings is not None, "set by the constructor"
         return self._settings
 
     @settings.setter
     def settings(self, settings: StreamSettings) -> None:
         network, before = self.segmenter.network.info, self._settings
+        if settings == before:
+            return
         self._settings = settings
         self.memory.cut_share = settings.cut_threshold
-        if settings.motion != before.motion or (settings.interval(network) == 1) != (self._source is None):
+        is_other = before is None or settings.motion != before.motion
+        if is_other or (settings.interval(network) == 1) != (self._source is None):
             self._source = settings.motion_source(network)
         if self._source is not None:
             self._source.cut_share = settings.cut_threshold
@@ -131,8 +135,8 @@ class SegmentationStream:
             self._schedule = AlternationSchedule(network.subnetworks, first=self._schedule.next_subnetwork)
         self._schedule.keyframe_interval = settings.interval(network)
         self._schedule.low_resolution = settings.scale(network)
-        if settings.latency_budget_ms != before.latency_budget_ms:
-            budget_ms = settings.latency_budget_ms
+        budget_ms = settings.latency_budget_ms
+        if self._schedule.budget is None or self._schedule.budget.budget_ms != budget_ms:
             self._schedule.budget = LatencyBudget(budget_ms) if budget_ms else None
 
     def reset(self, reason: str = "asked for by the caller") -> None:

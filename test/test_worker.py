@@ -192,9 +192,9 @@ def gathered(waiting: Waiting, arrivals: Sequence[Arrival], mailboxes: Sequence[
 def test_cameras_that_came_together_are_waited_for_and_no_others() -> None:
     waiting = Waiting(gather_s=30.0)
     together, other = [waiting.mailbox() for _ in range(2)], waiting.mailbox()
-    for mailbox, arrived_s in zip((*together, other), (1.0, 1.1, -100.0), strict=True):
-        mailbox.put(Arrival(b"", arrived_s))
+    for mailbox, stamp_ns in zip((*together, other), (10**9, 10**9 + 10**8, 10**12), strict=True):
+        mailbox.put(Arrival(b"", 0.0, stamp_ns=stamp_ns))
         mailbox.take()
-    second = [Arrival(b"", 2.0), Arrival(b"", 2.1)]
+    second = [Arrival(b"", 0.0, stamp_ns=stamp_ns) for stamp_ns in (2 * 10**9, 2 * 10**9 + 10**8)]
     assert gathered(waiting, second, (*together, other)) == [True, True, False]
     waiting.close()

@@ -148,24 +148,16 @@ class Camera:
         sender = self._sender.identity
         holes = self._sender.observe(info)
         after_gap = self._after_gap or holes > 0 or (sender != self._sender.identity and sender != "")
-        missing = max(holes, self._missing_by_stamp(message))
+        stamp_ns = _stamp_ns(message)
+        missing = max(holes, self._cadence.observe(stamp_ns, self.parameters.max_gap_s) if stamp_ns else 0)
         if missing:
             self._health.lost_upstream += missing
             self._health.last_lost_s = now_s
         reason, self._reset_reason = self._reset_reason, None
-        self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason, after_gap))
+        self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason, after_gap, stamp_ns))
         self._after_gap = False
         # Lets the worker have the interpreter: else it waits until the executor has prepared its next wait.
         time.sleep(_GIVE_WAY_S)
-
-    def _missing_by_stamp(self, message: bytes) -> int:
-        try:
-            sec, nanosec, _ = peek_header(message)
-        except TdnetRosError:
-            return 0  # the worker says what is wrong with it
-        if (sec, nanosec) == (0, 0):
-            return 0
-        return self._cadence.observe(sec * 1_000_000_000 + nanosec, self.parameters.max_gap_s)
 
     # Worker's thread
 
@@ -269,6 +261,14 @@ class Camera:
         self._node.get_logger().error(f"{self._prefix}{text}", throttle_duration_sec=_LOG_PERIOD_S)
         if details:
             self._node.get_logger().debug(details)
+
+
+def _stamp_ns(message: bytes) -> int | None:
+    try:
+        sec, nanosec, _ = peek_header(message)
+    except TdnetRosError:
+        return None  # the worker says what is wrong with it
+    return sec * 1_000_000_000 + nanosec or None
 
 
 def _header(stamped: Stamped) -> Header:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from bisect import bisect_left, bisect_right
@@ -23,7 +22,7 @@ class Arrival:
 
     ``arrived_s`` is the steady time at which it reached the node, ``sender`` identifies the publisher as far as the
     middleware tells, ``reset_reason`` says why the window has to be emptied before this message, if it has to.
-    ``after_gap``: messages before it never came or were thrown away.
+    ``after_gap``: messages before it never came or were thrown away. ``stamp_ns`` is None where it is not set.
     """
 
     message: bytes
@@ -31,6 +30,7 @@ class Arrival:
     sender: str = ""
     reset_reason: str | None = None
     after_gap: bool = False
+    stamp_ns: int | None = None
 
 
 class Mailbox:
@@ -50,8 +50,8 @@ class Mailbox:
         self._closed = False
         self.received = 0
         self.dropped = 0
-        #: Steady times of the last arrival and the one before it.
-        self.last_s = self.last_but_one_s = -math.inf
+        #: Stamps of the last arrival and the one before it.
+        self.stamps_ns: tuple[int | None, int | None] = None, None
 
     @property
     def is_empty(self) -> bool:
@@ -64,7 +64,7 @@ class Mailbox:
             if self._closed:
                 return
             self.received += 1
-            self.last_but_one_s, self.last_s = self.last_s, arrival.arrived_s
+            self.stamps_ns = arrival.stamp_ns, self.stamps_ns[0]
             if self._waiting and (not self._in_order or self._is_full(arrival)):
                 reasons = [before.reset_reason for before in self._waiting if before.reset_reason is not None]
                 reason = arrival.reset_reason or (reasons[-1] if reasons else None)
@@ -95,8 +95,8 @@ class Mailbox:
 class Waiting:
     """Where the worker waits for any of several cameras' mailboxes.
 
-    ``gather_s``: for so long it then waits for cameras whose last image came together with the last one of a camera
-    that has something now. Cameras that are triggered together so become one batch, and nothing waits for others.
+    ``gather_s``: for so long it then waits for cameras that are triggered together with one that has something: their
+    images before had stamps no further apart. So they become one batch, and nothing waits for other cameras.
     """
 
     def __init__(self, gather_s: float = 0.0) -> None:
@@ -129,9 +129,14 @@ class Waiting:
                 return
 
     def _expected(self) -> bool:
-        here_s = [mailbox.last_but_one_s for mailbox in self._mailboxes if not mailbox.is_empty]
-        missing_s = [mailbox.last_s for mailbox in self._mailboxes if mailbox.is_empty]
-        return any(abs(one_s - other_s) < self.gather_s for one_s in here_s for other_s in missing_s)
+        here_ns = [mailbox.stamps_ns[1] for mailbox in self._mailboxes if not mailbox.is_empty]
+        missing_ns = [mailbox.stamps_ns[0] for mailbox in self._mailboxes if mailbox.is_empty]
+        return any(
+            abs(one_ns - other_ns) <= self.gather_s * 1e9
+            for one_ns in here_ns
+            for other_ns in missing_ns
+            if one_ns is not None and other_ns is not None
+        )
 
     def close(self) -> None:
         """Close all mailboxes and let ``wait`` return False from now on."""

@@ -31,7 +31,7 @@ class SegmentationParameters:
     )
     gather_ms: float = setting(
         5.0,
-        "For so long, in ms, an image waits for those of other cameras that came together with the one before it.",
+        "For so long, in ms, an image waits for those of other cameras whose stamps before were as close.",
         0.0,
         100.0,
     )

@@ -1,0 +1,221 @@
+"""Several cameras in one node beside a node for each camera, on the same machine: total masks per second and ages.
+
+All nodes run from the start and rest while they get no images. Blocks of synchronous images go to the one node and to
+the single nodes in turn; the rate may be more than the machine can do, and the newest image wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+
+from benchmarks import machine
+from tdnet_ros.errors import TdnetRosError
+from tdnet_ros.evaluation.processes import NodeProcess, NodeProcessError, free_domain
+from tdnet_ros.msg import FrameLatency
+from tdnet_ros.node.transport import CAMERA, MASK, use_shared_memory_profile
+from tdnet_ros.streaming import DEFAULT_MODEL
+
+_WAYS = ("one", "single")
+_START_TIMEOUT_S = 180.0
+_SETTLE_S = 0.5  # of each block; what was under way before it, and the first images of a rested node
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and report; 0, or 2 when the machine is busy."""
+    options = _parse(arguments)
+    watch = machine.Watch(options.force, options.patience)
+    watch.begin()
+    description = machine.describe()
+    machine.print_machine(description, watch.load)
+    print(
+        f"{options.model}, {options.width}x{options.height} rgb8 at {options.rate:g} Hz from each camera, through the "
+        f"network at {options.input_height} rows; {options.blocks} blocks of {options.block:g} s a way, in turn\n"
+    )
+    print(f"{'cameras':<9}{'way':<14}{'masks/s':>9}{'age p50, ms':>13}{'age p95, ms':>13}{'images per step':>17}")
+    results = []
+    for cameras in options.cameras:
+        results.append(watch.measure(partial(_measure, options, cameras)))
+        for way in _WAYS:
+            figures = results[-1][way]
+            print(
+                f"{cameras:<9}{'one node' if way == 'one' else f'{cameras} nodes':<14}{figures['masks_per_s']:>9.1f}"
+                f"{figures['age_ms']['p50']:>13.1f}{figures['age_ms']['p95']:>13.1f}{figures['images_per_step']:>17.2f}"
+            )
+    settings = {name: value for name, value in vars(options).items() if name not in ("json", "force", "patience")}
+    machine.write_json(
+        options.json, {"machine": description, "load": watch.load, "settings": settings, "results": results}
+    )
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cameras", description=__doc__)
+    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--block", type=float, default=3.0, help="seconds of images to one way")
+    parser.add_argument("--blocks", type=int, default=3, help="for each way")
+    parser.add_argument("--rate", type=float, default=30.0, help="Hz, of each camera")
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--input-height", type=int, default=360, help="rows at which images go through the network")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--weights", default="")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of every node; 0: one per core")
+    machine.add_common_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def _measure(options: argparse.Namespace, cameras: int) -> dict[str, Any]:
+    names = [f"camera{number}" for number in range(cameras)]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        domain = free_domain()
+        _start_nodes(stack, Path(folder), options, names, domain)
+        rig = stack.enter_context(_rig(names, domain))
+        rig.wait_until_matched()
+        masks: dict[str, list[float]] = {way: [] for way in _WAYS}
+        for _ in range(options.blocks):
+            for way in _WAYS:
+                masks[way] += rig.block(way, options)
+        seconds = options.blocks * (options.block - _SETTLE_S)
+        return {"cameras": cameras} | {
+            way: {
+                "masks_per_s": round(len(ages_ms) / seconds, 3),
+                "age_ms": machine.percentiles(ages_ms),
+                "images_per_step": rig.images_per_step(way),
+            }
+            for way, ages_ms in masks.items()
+        }
+
+
+def _start_nodes(stack: ExitStack, folder: Path, options: argparse.Namespace, names: list[str], domain: int) -> None:
+    environment = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    shared = {
+        "model": options.model,
+        "weights": options.weights,
+        "device": options.device,
+        "threads": options.threads,
+        "input_height": options.input_height,
+        "max_gap_s": 3600.0,  # the rest between two blocks is no new stream
+    }
+    nodes = {"one": ("/one", shared | {"cameras": names})}
+    nodes |= {f"single_{name}": (f"/single/{name}", shared) for name in names}
+    started = []
+    for name, (namespace, parameters) in nodes.items():
+        module = "tdnet_ros.node.segmentation_node"
+        started.append(NodeProcess(name, module, folder, namespace, parameters, {}, environment))
+        stack.callback(started[-1].kill)
+    give_up_s = time.monotonic() + _START_TIMEOUT_S
+    for process in started:
+        while "segmenting " not in process.log.read_text(encoding="utf-8", errors="replace"):
+            process.require_running()
+            if time.monotonic() > give_up_s:
+                raise NodeProcessError(f"{process.name} was not ready within {_START_TIMEOUT_S:g} s")
+            time.sleep(0.1)
+
+
+class _Rig:
+    """All cameras, and a listener to every mask's latency, in the benchmark's own process."""
+
+    def __init__(self, names: list[str], context: Context) -> None:
+        self.node = rclpy.create_node("rig", context=context)
+        self._cameras = {
+            way: [self.node.create_publisher(Image, f"/{way}/{name}/image", CAMERA) for name in names] for way in _WAYS
+        }
+        self._masks: dict[str, list[tuple[int, float]]] = {way: [] for way in _WAYS}  # stamp in ns, age in ms
+        self._batches: dict[str, list[float]] = {way: [] for way in _WAYS}
+        for way in _WAYS:
+            for name in names:
+                note = partial(self._note, self._masks[way])
+                self.node.create_subscription(FrameLatency, f"/{way}/{name}/latency", note, MASK)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
+
+    def wait_until_matched(self) -> None:
+        """Raises NodeProcessError when a node does not hear its camera."""
+        give_up_s = time.monotonic() + _START_TIMEOUT_S
+        while any(camera.get_subscription_count() == 0 for way in _WAYS for camera in self._cameras[way]):
+            if time.monotonic() > give_up_s:
+                raise NodeProcessError(f"not every camera was subscribed to within {_START_TIMEOUT_S:g} s")
+            time.sleep(0.05)
+
+    def block(self, way: str, options: argparse.Namespace) -> list[float]:
+        """Send a block of images; the ages, in ms, of the masks of those after the first moments."""
+        height, width = options.height, options.width
+        pixels = np.random.default_rng(1).integers(0, 256, height * width * 3, np.uint8)
+        message = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=pixels.tobytes())
+        begin_ns, start_s = time.time_ns(), time.monotonic()
+        for index in range(round(options.block * options.rate)):
+            time.sleep(max(0.0, start_s + index / options.rate - time.monotonic()))
+            stamp_ns = time.time_ns()
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+            for camera in self._cameras[way]:
+                camera.publish(message)
+        end_ns = time.time_ns()
+        time.sleep(1.0)  # what is under way arrives, and the next way finds a machine at rest
+        first_ns = begin_ns + round(_SETTLE_S * 1e9)
+        # A mask counts in the block in which it was out.
+        out = [(stamp_ns + 1e6 * age_ms, age_ms) for stamp_ns, age_ms in self._masks[way] if stamp_ns >= begin_ns]
+        return [age_ms for out_ns, age_ms in out if first_ns <= out_ns < end_ns]
+
+    def images_per_step(self, way: str) -> float:
+        """Mean over the blocks, by the diagnostics; NaN when none came."""
+        values = self._batches[way]
+        return round(float(np.mean(values)), 3) if values else float("nan")
+
+    def _note(self, masks: list[tuple[int, float]], message: FrameLatency) -> None:
+        stamp = message.header.stamp
+        masks.append((stamp.sec * 1_000_000_000 + stamp.nanosec, message.age_ms))
+
+    def _diagnosed(self, array: DiagnosticArray) -> None:
+        for status in array.status:
+            values = {value.key: value.value for value in status.values}
+            batch = float(values["images per step"])
+            if batch == batch:
+                self._batches[status.name.split("/")[0]].append(batch)
+
+
+@contextmanager
+def _rig(names: list[str], domain: int) -> Iterator[_Rig]:
+    context = Context()
+    rclpy.init(context=context, domain_id=domain)
+    rig = _Rig(names, context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(rig.node)
+    stopping = threading.Event()
+
+    def spin() -> None:
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield rig
+    finally:
+        stopping.set()
+        thread.join()
+        rig.node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+if __name__ == "__main__":
+    use_shared_memory_profile()
+    try:
+        sys.exit(main())
+    except TdnetRosError as error:
+        sys.exit(f"error: {error}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_training import picture
 
+from benchmarks import keyframe_cycle
 from benchmarks.propagation import Clip, _confusion, _figures
 from tdnet_ros.networks import build_network
+from tdnet_ros.networks.cost import count_cost
 from tdnet_ros.video.frame import Break, MotionField
 
 
@@ -44,3 +48,16 @@ def test_a_gain_is_paired() -> None:
     assert same["gain"] == 0 and same["gain_interval"] == [0, 0]
     low, high = better["gain_interval"]
     assert 0 < low < better["gain"] < high and better["gain"] == pytest.approx(better["miou"] - same["miou"], abs=0.011)
+
+
+def test_a_cycle_is_a_keyframe_and_the_frames_between(tmp_path: Path) -> None:
+    size = ["--sizes", "64x48", "--interval", "3", "--rounds", "2"]
+    assert (
+        keyframe_cycle.main(["--force", "--models", "bdnet_mnv2", *size, "--json", str(tmp_path / "cycle.json")]) == 0
+    )
+    (result,) = json.loads((tmp_path / "cycle.json").read_text())["results"]
+    cost = count_cost("bdnet_mnv2", (48, 64))
+    assert result["gmac_share"] == pytest.approx(cost.mean_gmac(3) / cost.steady_gmac, abs=1e-3)
+    assert result["interval"] == 3 and set(result["ms"]) == {"single frame", "keyframe", "between"}
+    share, low, high = result["share"]
+    assert 0 < low <= share <= high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from tdnet_ros.msg import FrameLatency
 
+_HERE = Path(__file__).parent
 PERIOD_NS = 100_000_000
 
 
@@ -41,12 +43,13 @@ class Graph:
     ) -> None:
         self.process = process
         self.transport = transport
+        self._domain = domain
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("camera", context=self._context)
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        offered = QoSProfile(depth=10, reliability=reliability)
-        self.camera = self.node.create_publisher(*CAMERAS[transport](), offered)
+        self._offered = QoSProfile(depth=10, reliability=reliability)
+        self.camera = self.node.create_publisher(*CAMERAS[transport](), self._offered)
         self.masks: list[Image] = []
         self.latencies: list[FrameLatency] = []
         self.statuses: list[dict[str, str]] = []
@@ -75,6 +78,24 @@ class Graph:
         self._thread.join()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
+
+    def restart_camera(self) -> None:
+        """Another publisher takes the place of the one that there was."""
+        self.node.destroy_publisher(self.camera)
+        self.camera = self.node.create_publisher(*CAMERAS[self.transport](), self._offered)
+        wait_for(lambda: self.camera.get_subscription_count() == 1, "the node's subscription", self)
+
+    @contextlib.contextmanager
+    def silent_node(self) -> Iterator[Any]:
+        """A participant of its own that nobody spins."""
+        context = Context()
+        rclpy.init(context=context, domain_id=self._domain)
+        node = rclpy.create_node("sleeper", context=context)
+        try:
+            yield node
+        finally:
+            node.destroy_node()
+            rclpy.try_shutdown(context=context)
 
     def next_stamp(self) -> int:
         """The stamp of the next image of a steady stream, in ns."""
@@ -213,7 +234,10 @@ CAMERAS: dict[str, Callable[[], tuple[type, str]]] = {
 
 @contextlib.contextmanager
 def running_node(
-    *parameters: str, remappings: Sequence[str] = (), announced: str = "segmenting "
+    *parameters: str,
+    remappings: Sequence[str] = (),
+    announced: str = "segmenting ",
+    module: str = "tdnet_ros.node.segmentation_node",
 ) -> Iterator[tuple[RunningProcess, int]]:
     """Start a node with these `name:=value` parameters and wait for what it prints; the process and its ROS domain."""
     arguments = ["--ros-args"]
@@ -231,9 +255,10 @@ def running_node(
                 "ROS_DOMAIN_ID": str(domain),
                 "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
                 "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH")))),
             }
         )
-        command = [sys.executable, "-m", "tdnet_ros.node.segmentation_node", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         process = RunningProcess(command, environment, Path(folder))
         try:
             process.wait_for(announced)
@@ -248,9 +273,10 @@ def segmentation_graph(
     transport: str = "raw",
     reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
     greeting: Callable[[Graph], None] = greet,
+    module: str = "tdnet_ros.node.segmentation_node",
 ) -> Iterator[Graph]:
     """A node with these parameters, and its camera; both sides know each other."""
-    with running_node(*parameters, f"input_transport:={transport}") as (process, domain):
+    with running_node(*parameters, f"input_transport:={transport}", module=module) as (process, domain):
         graph = Graph(process, domain, transport, reliability)
         try:
             wait_for(lambda: graph.camera.get_subscription_count() == 1, "the node's subscription", graph)

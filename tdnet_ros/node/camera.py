@@ -226,16 +226,21 @@ class Camera:
         """What goes wrong with one of this camera's frames is counted and reported, and ends nothing but the frame."""
         try:
             yield
+            return
         except StaleFrame:
             self._health.stale += 1
+            return
         except TdnetRosError as error:
             self._health.rejected += 1
             self._report(str(error))
+            return
         except Exception as error:
             # Nothing that a frame does to the network may end the node; the window is not trusted any more.
             self._health.failures += 1
             self.stream.reset(f"{type(error).__name__} while segmenting")
             self._report(f"{type(error).__name__}: {error}", traceback.format_exc())
+        # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
+        self.stream.segmenter.runtime.release_unused()
 
     def _publish_camera_info(self, header: Header, picture: Picture) -> None:
         assert picture.mask is not None

@@ -50,6 +50,11 @@ class Runtime:
             return None
         return torch.cuda.memory_reserved(self.device) / 2**20
 
+    def release_unused(self) -> None:
+        """Give back device memory that is kept for later: after a failure the next frame may need it in one piece."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
         """Context in which the network runs."""

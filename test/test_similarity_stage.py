@@ -144,7 +144,13 @@ def test_going_on_gives_the_very_same_bits(tmp_path: Path) -> None:
     index = write_index(tmp_path)
     made = {"model": "united", "stages": [{"kind": "tdnet", "steps": 2, "batch": 2}, *STAGES]}
     trainer(index, tmp_path / "straight", **made).run()
-    trainer(index, tmp_path / "halves", **made).run(5)
+    halves = trainer(index, tmp_path / "halves", **made)
+    halves.run(2)
+    network = halves.network
+    assert isinstance(network, TDAR)
+    weights = network.subnetworks[1].state_dict()
+    assert weights and all(torch.equal(value, weights[key]) for key, value in network.low[1].state_dict().items())
+    halves.run(3)
     trainer(index, tmp_path / "halves", resume=True, **made).run()
     one, other = (read_state(tmp_path / run / "checkpoint.pt", HERE.device) for run in ("straight", "halves"))
     assert one["network"].keys() == other["network"].keys()

@@ -15,6 +15,7 @@ from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import SegmentationNetwork, TDNet
 from tdnet_ros.networks.catalog import CATALOG, TDNetVariant
 from tdnet_ros.networks.single_frame import SingleFrame
+from tdnet_ros.networks.tdar import TDAR
 from tdnet_ros.training.bdnet_stage import BDNetStage
 from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.configuration import StageSettings
@@ -72,6 +73,7 @@ class SingleFrameStage(Stage):
             for part in _COPIED:
                 weights = getattr(network.subnetwork(0), part).state_dict()
                 getattr(network.subnetwork(other), part).load_state_dict(weights)
+        _hand_norms_on(network)
 
 
 class TDNetStage(Stage):
@@ -115,6 +117,9 @@ class TDNetStage(Stage):
             total = total + settings.group_distillation * _follow(own[-1], teacher, 1 + group)
         return total
 
+    def finish(self, network: SegmentationNetwork) -> None:
+        _hand_norms_on(network)
+
 
 STAGES: dict[str, Callable[[SegmentationNetwork, StageSettings, Tensor | None], Stage]] = {
     "single": SingleFrameStage,
@@ -129,6 +134,13 @@ def make_stage(network: SegmentationNetwork, settings: StageSettings, weights: T
     if settings.kind not in STAGES:
         raise ConfigurationError(f"stages kind is '{settings.kind}', expected one of {sorted(STAGES)}")
     return STAGES[settings.kind](network, settings, weights)
+
+
+def _hand_norms_on(network: SegmentationNetwork) -> None:
+    """The low resolution of a united network, which these stages do not see, begins with the norms of the full one."""
+    if isinstance(network, TDAR):
+        for full, low in zip(network.subnetworks, network.low, strict=True):
+            low.load_state_dict(full.state_dict())
 
 
 def _draw_clips(

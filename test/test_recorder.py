@@ -28,6 +28,7 @@ from sensor_msgs.msg import Image
 from tdnet_ros.evaluation.bags import BagWriter, read_latencies, read_masks
 from tdnet_ros.msg import FrameLatency
 from tdnet_ros.node.cdr import serialize_image
+from tdnet_ros.video.bag_reader import BagReader
 from tdnet_ros.video.sources import IMAGE_TYPE
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
@@ -122,6 +123,39 @@ def test_full_disk_ends_the_recording_with_an_error(segmentation: Node, start_pr
         time.sleep(0.05)
     assert recording.process.wait() == 1
     assert "recorded cannot be written" in recording.process.output
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True)
+    if mount.returncode != 0:
+        pytest.skip("no right to mount a file system")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_disk_that_fills_up_ends_the_recording_and_what_fitted_can_be_read(
+    segmentation: Node, start_process: Start, small_disk: Path
+) -> None:
+    recording = Recording(start_process, small_disk, topics=["mask"])
+    masks = segmentation.create_publisher(Image, "mask", RELIABLE)
+    wait_for_subscribers(masks)
+    messages = [serialize_image(index, 0, "", 500, 500, "mono8", 500, bytes(250_000)) for index in range(1, 200)]
+    for message in messages:
+        masks.publish(message)
+        time.sleep(0.05)
+        if not recording.process.running:
+            break
+    assert recording.process.wait() == 1
+    assert "cannot be written" in recording.process.output and "No space left" in recording.process.output
+    assert "Traceback" not in recording.process.output, recording.process.output
+    read = [cdr for _, cdr in BagReader(recording.bag).messages("/mask")]
+    assert len(read) >= 4 and read == messages[: len(read)]
 
 
 def test_other_settings_during_the_recording_are_refused(start_process: Start, tmp_path: Path) -> None:

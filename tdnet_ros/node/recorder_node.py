@@ -50,6 +50,7 @@ _KINDS = {
 #: Messages that the middleware holds while the interpreter is busy, about 50 MB of 720p masks.
 _DEPTH = 50
 _STATUS_PERIOD_S = 0.1
+_SAY_S = 10.0  # between repetitions of a warning
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,11 @@ class Recorder:
         }
         # Replaced in one step: whoever reads it never sees half a file.
         partial_file = Path(f"{self._settings.status_file}.partial")
-        partial_file.write_text(json.dumps(status), encoding="utf-8")
-        partial_file.replace(self._settings.status_file)
+        try:
+            partial_file.write_text(json.dumps(status), encoding="utf-8")
+            partial_file.replace(self._settings.status_file)
+        except OSError as error:  # the disk may be full: the bag's own error is the one to end with
+            self.node.get_logger().warning(f"status_file cannot be written: {error}", throttle_duration_sec=_SAY_S)
 
 
 def _kind_of(topic: str) -> Kind:

@@ -81,12 +81,16 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     bonnet[80:] = 255
     path: Path = tmp_path_factory.mktemp("rig") / "bonnet.png"
     cv2.imwrite(str(path), bonnet)
-    parameters = (f"ignore_mask:={path}", "output_scale:=0.5", "use_sim_time:=true", "min_confidance:=0.5")
+    parameters = (
+        *(f"ignore_mask:={path}", "output_scale:=0.5", "use_sim_time:=true", "min_confidance:=0.5"),
+        "qos_overrides./confidence.publisher.reliability:=best_effort",
+    )
     with running_node(*parameters, remappings=[f"image:={IMAGE}"]) as (process, domain):
         graph = Rig(process, domain)
         try:
             wait_for(lambda: graph.camera.get_subscription_count() == 1, "the node's subscription", graph)
             wait_for(lambda: graph.node.count_publishers("mask") == 1, "the node's mask", graph)
+            wait_for(lambda: graph.heard, "the labels, before there is an image", graph)
             greet(graph)
             yield graph
         finally:
@@ -105,6 +109,14 @@ def test_misspelt_parameter_is_reported(rig: Rig) -> None:
     text = "parameter 'min_confidance' is unknown: 'min_confidence' is meant?"
     assert rig.process.output.count(text) == 1
     assert rig.status(lambda status: True, "diagnostics")["unknown parameters"] == text
+
+
+def test_quality_of_service_of_one_topic_can_be_overridden(rig: Rig) -> None:
+    def reliability(topic: str) -> ReliabilityPolicy:
+        return wait_for(lambda: rig.node.get_publishers_info_by_topic(topic), topic, rig)[0].qos_profile.reliability
+
+    assert reliability("confidence") == ReliabilityPolicy.BEST_EFFORT
+    assert reliability("mask") == reliability("camera_info") == ReliabilityPolicy.RELIABLE
 
 
 def test_labels_come_before_the_first_mask_and_to_those_who_come_late(rig: Rig) -> None:

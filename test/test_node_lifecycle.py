@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from segmentation_graph import Graph, greet, running_node, wait_for
 
 from tdnet_ros.labels import CAMVID
@@ -80,7 +82,9 @@ class Engine:
         type(self).made.append(weakref.ref(self))
         self.labels = CAMVID
         self.network = SimpleNamespace(info=SimpleNamespace(name="none", stated_terms="none", input_size=(64, 96)))
-        self.runtime = SimpleNamespace(device=SimpleNamespace(type="cuda"), describe=lambda: "a GPU")
+        self.runtime = SimpleNamespace(
+            device=SimpleNamespace(type="cuda"), describe=lambda: "a GPU", release_unused=lambda: None
+        )
 
     def warm_up(self, height: int, width: int, cameras: int = 1) -> None:
         """Nothing to do."""
@@ -105,6 +109,19 @@ def node(ros_domain: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     made.trigger_shutdown()
     made.destroy_node()
     rclpy.try_shutdown()
+
+
+def test_without_vision_msgs_one_line_says_so_and_the_rest_works(
+    node: SegmentationNode, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
+    node.set_parameters([Parameter("cameras", value=["front", "left"])])
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    said = [line for line in "".join(capfd.readouterr()).splitlines() if "vision_msgs" in line]
+    assert len(said) == 1
+    assert "label_info is not published" in said[0] and "ros-" in said[0] and "-vision-msgs" in said[0]
+    assert node.count_publishers("front/mask") == node.count_publishers("left/mask") == 1
+    assert node.count_publishers("front/label_info") == 0
 
 
 def alive() -> list[bool]:

@@ -336,6 +336,7 @@ def test_truncated_jpeg_never_shows_the_picture_before(compressed_graph: Graph, 
             "parameter 'input_transport' is 'carrier_pigeon', expected one of raw",
         ),
         ("timeout_s:=fast", "parameter 'timeout_s'"),
+        ("cameras:=[front, front]", "parameter 'cameras' names 'front' 2 times, expected once"),
     ],
 )
 def test_wrong_setting_at_start_ends_with_one_clear_line(

@@ -56,6 +56,7 @@ class Scene:
 
     def __init__(self, names: str) -> None:
         self.waiting = Waiting()
+        self.runtime = SimpleNamespace(release_unused=lambda: None)
         self.cameras = {name: StandIn(name, self.waiting.mailbox()) for name in names}
         self.steps: list[list[str]] = []
         self.answer: Callable[[list[str]], None] = lambda frames: None

@@ -86,7 +86,7 @@ class Camera:
         self._reset_reason, self._after_gap = None, False
         self._calibration.start()
         self._subscription = CameraSubscription(
-            self._node, self._message_type, self.topic, self._receive, self._input.qos
+            self._node, self._watch, self._message_type, self.topic, self._receive, self._input.qos
         )
 
     def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -38,7 +38,7 @@ class Calibration:
                 CameraInfo,
                 self.topic,
                 self._receive,
-                transport.IMAGE_INPUT,
+                copy(transport.IMAGE_INPUT),  # overrides are written into it
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
                 raw=True,
             )

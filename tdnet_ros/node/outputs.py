@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import cv2
@@ -105,7 +106,7 @@ class Outputs:
         publisher = self._node.create_lifecycle_publisher(
             message_type,
             self._prefix + name,
-            profile,
+            copy(profile),  # overrides are written into it
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             event_callbacks=self._watch.publisher_events(topic),
         )

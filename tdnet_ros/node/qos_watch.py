@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -20,12 +21,20 @@ class QosWatch:
         self._told: set[str] = set()
 
     def publisher_events(self, topic: str) -> PublisherEventCallbacks:
-        """What to hand over when a publisher on that resolved topic is made; ``made`` has to follow."""
+        """What to hand over when a publisher on that resolved topic is made; ``published`` has to follow."""
         return PublisherEventCallbacks(incompatible_qos=lambda _: self._suspects.add(topic))
 
-    def subscription_events(self, topic: str) -> SubscriptionEventCallbacks:
-        """What to hand over when a subscription of that resolved topic is made; ``made`` has to follow."""
-        return SubscriptionEventCallbacks(incompatible_qos=lambda _: self._suspects.add(topic))
+    def subscription_events(self, topic: str, also: Callable[[Any], None]) -> SubscriptionEventCallbacks:
+        """What to hand over when a subscription of that topic is made; ``subscribed`` has to follow.
+
+        ``also`` gets the event too.
+        """
+
+        def noticed(event: Any) -> None:
+            self._suspects.add(topic)
+            also(event)
+
+        return SubscriptionEventCallbacks(incompatible_qos=noticed)
 
     def published(self, topic: str, offered: QoSProfile) -> None:
         """A publisher was made, overrides applied."""

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, JumpThreshold, TimeJump
@@ -15,6 +14,7 @@ from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
@@ -53,7 +53,9 @@ class SegmentationNode(LifecycleNode):
         self._transport = transport.use_shared_memory_profile()
         if self._transport.warning:
             self.get_logger().warning(self._transport.warning)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
         self.add_on_set_parameters_callback(self._check_parameters)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -180,13 +182,18 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras:
             camera.forget()
         if self._segmenter is not None and self._segmenter.runtime.device.type == "cuda":
-            self._segmenter = None
-            torch.cuda.empty_cache()
+            self._unload()
 
     def _release(self) -> None:
         for camera in self._cameras:
             camera.destroy()
-        self._cameras, self._segmenter = [], None
+        self._cameras = []
+        self._unload()
+
+    def _unload(self) -> None:
+        if self._segmenter is not None:
+            runtime, self._segmenter = self._segmenter.runtime, None
+            runtime.release_unused()
 
     # Parameters, services and clock, on the executor's thread
 

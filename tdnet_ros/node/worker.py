@@ -61,7 +61,9 @@ class Worker:
             for camera in due:
                 camera.stream.reset(f"{type(error).__name__} while several cameras were segmented together")
             self._suspects.update(due)
-            return {}
+        # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
+        self._segmenter.runtime.release_unused()
+        return {}
 
     def _segment(self, due: Mapping[Camera, Picture]) -> dict[Camera, Segmentation | StaleFrame]:
         confidence = any(camera.wants_confidence for camera in due)

@@ -181,6 +181,7 @@ class Camera:
             self._report(f"{self._decoder.lost - lost} video packets were lost before they arrived")
         with self.attended():
             decoded = self._decoder.newest()
+            self._health.skipped += decoded is None and pictures > 0  # withheld: a damaged one came after it
             if decoded is not None:
                 header, frame = decoded
                 self._finishing.check(frame.height, frame.width)
@@ -191,11 +192,11 @@ class Camera:
 
     def publish(self, picture: Picture, result: Segmentation) -> None:
         """The mask, what belongs to it, and how long everything took."""
+        self._decoder.segmented()
         picture.mask, picture.confidence = self._finishing.finish(
             result.mask, result.confidence, self.parameters.min_confidence
         )
         self._outputs.publish_mask(picture.header, picture.mask)
-        self._decoder.segmented()
         times = picture.times
         times.published_s = time.perf_counter()
         age_ms = self._age_ms(picture.frame)

@@ -85,16 +85,19 @@ class PacketIntake:
         if after_gap:
             self._decoder.note_loss()
         damaged, waited, before = self._decoder.damaged, self._decoder.waited, self._newest
+        withheld = 0
         for picture in self._decoder.decode(packet):
             self._motion = self._skipped.follow(picture.motion)
             if picture.intact or self._accept_damaged:
                 self._newest, self._waiting = picture, False
             else:
-                self.withheld += 1
+                withheld += 1
                 self._await_keyframe("a packet was lost or damaged")
         if self._decoder.waited > waited:
             self._await_keyframe("the stream was joined between keyframes")
+        self.withheld += withheld
         if self._decoder.damaged > damaged:
+            self.withheld -= withheld > 0  # that packet's own picture: it counts as rejected
             raise DecodeError(f"{packet.codec} packet of {len(packet.data)} bytes is damaged, expected a whole picture")
         return self._newest is not before
 

@@ -16,7 +16,7 @@ from video_packets import packet_message
 from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.errors import DecodeError, TdnetRosError
 from tdnet_ros.node.cdr import view_compressed, view_compressed_video, view_ffmpeg_packet
-from tdnet_ros.node.packet_intake import PacketIntake
+from tdnet_ros.node.packet_intake import WAITING, PacketIntake
 from tdnet_ros.node.packet_messages import compressed_packet, ffmpeg_packet, foxglove_packet
 from tdnet_ros.video.encoding import encode_packets
 from tdnet_ros.video.frame import Break, Frame
@@ -159,6 +159,9 @@ def test_joining_between_keyframes_waits(caplog: pytest.LogCaptureFixture) -> No
     assert taken(intake)[0] == COUNT - 1
     assert caplog.text.count("joined between keyframes") == 1
     assert intake.facts["packets before the first keyframe"] == "4"
+    assert intake.facts[WAITING] == ""
+    intake.feed(messages()[2])
+    assert intake.facts[WAITING] == "the stream was joined between keyframes", "the sender began again"
 
 
 def test_a_mono_image_is_the_brightness_plane_itself() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from tdnet_ros.node.latency import Window
+from tdnet_ros.node.packet_intake import WAITING
 from tdnet_ros.node.parameters import SegmentationParameters
 
 #: For so long a lost frame, a rejected image or an exception keeps the status at a warning.
@@ -116,5 +117,7 @@ def _judge(health: Health, report: Report, parameters: SegmentationParameters, e
     rate_hz = health.node_ms.rate_hz()
     if now - health.activated_s > _MEMORY_S and rate_hz < parameters.warn_rate_hz:
         level = DiagnosticStatus.ERROR if rate_hz < parameters.error_rate_hz else DiagnosticStatus.WARN
-        return level, f"{rate_hz:.1f} masks per second, expected at least {parameters.warn_rate_hz:.1f}"
+        text = f"{rate_hz:.1f} masks per second, expected at least {parameters.warn_rate_hz:.1f}"
+        why = report.facts.get(WAITING)
+        return level, f"{text}; {WAITING}: {why}" if why else text
     return DiagnosticStatus.OK, f"{rate_hz:.1f} masks per second"

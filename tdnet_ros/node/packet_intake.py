@@ -14,6 +14,8 @@ from tdnet_ros.video.frame import Frame, MotionField
 from tdnet_ros.video.motion import SkippedMotion
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
 
+#: Among the facts: why there is no mask until the next keyframe; '' while there are masks.
+WAITING = "waiting for a keyframe"
 _NS = 1_000_000_000
 
 _log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class PacketIntake:
         self._skipped = SkippedMotion()
         self._newest: DecodedPicture | None = None
         self._motion: MotionField | None = None
-        self._waiting = False
+        self._waiting = ""  # why nothing is handed on until a keyframe comes
         #: Pictures that were decoded and not handed on because they build on a lost packet.
         self.withheld = 0
 
@@ -63,6 +65,7 @@ class PacketIntake:
             "packets damaged": str(decoder.damaged),
             "packets before the first keyframe": str(decoder.waited),
             "pictures withheld until a keyframe": str(self.withheld),
+            WAITING: self._waiting,
             "motion vectors": decoder.fault or "usable",
         }
 
@@ -89,7 +92,7 @@ class PacketIntake:
         for picture in self._decoder.decode(packet):
             self._motion = self._skipped.follow(picture.motion)
             if picture.intact or self._accept_damaged:
-                self._newest, self._waiting = picture, False
+                self._newest, self._waiting = picture, ""
             else:
                 withheld += 1
                 self._await_keyframe("a packet was lost or damaged")
@@ -116,7 +119,7 @@ class PacketIntake:
     def _await_keyframe(self, reason: str) -> None:
         if not self._waiting:
             _log.warning("%s: no mask until the next keyframe", reason)
-        self._newest, self._waiting = None, True
+        self._newest, self._waiting = None, reason
 
     def _frame(self, picture: DecodedPicture) -> Frame:
         packet = picture.packet

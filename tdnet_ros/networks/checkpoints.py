@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def read_checkpoint(source: Path | str | Mapping[str, Any]) -> Checkpoint:
             with safe_open(path, framework="pt") as file:
                 weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return Checkpoint(weights, dict(file.metadata() or {}), str(path))
+        _refuse_compressed(path)
         with _numpy_numbers_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on truncated and hostile files torch raises nearly anything
@@ -139,6 +141,16 @@ def _other_classes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
         f"it has {own} classes and the label set {wanted}: name its label set "
         "(load_network's labels, or tdnet-ros convert --labels); "
     )
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores its tensors as they are; one that is compressed may unpack to more than a memory holds."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        packed = next((entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED), None)
+    if packed is not None:
+        raise CheckpointError(f"entry '{packed.filename}' is compressed, expected tensors as they are")
 
 
 def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:

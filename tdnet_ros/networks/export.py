@@ -216,7 +216,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
     steps = tuple(
         ExportedStep(
             StepPlan(each["subnetwork"], tuple(each["sources"])),
-            each["file"],
+            _bare_name(each["file"]),
             _tensors(each["inputs"]),
             _tensors(each["outputs"]),
         )
@@ -233,6 +233,13 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         content["tdnet_ros"],
         steps,
     )
+
+
+def _bare_name(file: str) -> str:
+    """A file beside the manifest: the manifest cannot point elsewhere."""
+    if Path(file).name != file:
+        raise ValueError(f"file is '{file}', expected a name without a folder")
+    return file
 
 
 def _tensors(content: Sequence[Mapping[str, Any]]) -> tuple[ExportedTensor, ...]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -55,8 +56,8 @@ def run_task(make_task: Callable[[], Task], name: str, arguments: list[str] | No
 
     previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     _end_with_parent()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         task = make_task()
         executor = SingleThreadedExecutor()
         executor.add_node(task.node)
@@ -68,7 +69,7 @@ def run_task(make_task: Callable[[], Task], name: str, arguments: list[str] | No
             task.close()
             task.node.destroy_node()
         return 0
-    except TdnetRosError as error:
+    except (TdnetRosError, RCLError) as error:  # RCLError: what the middleware refuses, as security without plugins
         sys.stderr.write(f"{name}: error: {error}\n")
         return 1
     finally:

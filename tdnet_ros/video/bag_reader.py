@@ -16,11 +16,14 @@ from typing import Any
 from rosbags.rosbag2 import Reader
 
 from tdnet_ros.errors import ConfigurationError, SourceError
-from tdnet_ros.video.salvage import Stored, salvage
+from tdnet_ros.video.decoding import MAX_PIXELS
+from tdnet_ros.video.salvage import Stored, require_tables, salvage
 from tdnet_ros.yaml_settings import read_yaml
 
 SUFFIXES = (".mcap", ".db3")
 _ZSTD = ".zstd"
+#: Of a message that is compressed for itself: the largest picture that is decoded, and its header.
+_MOST_MESSAGE_BYTES = 3 * MAX_PIXELS + (1 << 16)
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 _log = logging.getLogger(__name__)
@@ -127,10 +130,15 @@ class _Part:
     def __init__(self, path: Path, note: Any) -> None:
         self._path, self._note, self._sound = path, note, True
         try:
+            if path.suffix == ".db3":
+                require_tables(path)
             with Reader(path) as reader:
                 counts: Counter[tuple[str, str]] = Counter()
                 for connection in reader.connections:
                     counts[connection.topic, connection.msgtype] += connection.msgcount
+        except SourceError as error:
+            self._sound, counts = False, Counter()
+            self._note(str(error))
         except Exception as error:  # rosbags' readers raise whatever a damaged file makes them trip over
             self._sound = False
             self._note(f"{path.name} is damaged: {error or repr(error)}")
@@ -178,7 +186,8 @@ def _plain(cdr: bytes) -> bytes:
 
     try:
         with zstandard.ZstdDecompressor().stream_reader(cdr) as unpacked:
-            return unpacked.read()
+            plain = unpacked.read(_MOST_MESSAGE_BYTES + 1)
+            return plain if len(plain) <= _MOST_MESSAGE_BYTES else b""
     except zstandard.ZstdError:
         return b""  # which is no message: whoever takes it says so
 

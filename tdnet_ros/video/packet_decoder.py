@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tdnet_ros.errors import DecodeError
 from tdnet_ros.video.block_vectors import NO_VECTORS, BlockVectors
 from tdnet_ros.video.codecs import ANNEX_B, starts_group
+from tdnet_ros.video.decoding import MAX_PIXELS
 from tdnet_ros.video.frame import Break, MotionField
 from tdnet_ros.video.h264_stream import AccessUnit, HeaderWatch
 
@@ -37,7 +38,7 @@ class VideoPacket:
     ``pts`` counts the sender's packets one by one, None where it doesn't. H.264 comes in Annex B form.
     ``brightness_encoding`` is that of an image of one channel which the brightness plane holds as it is
     (``codecs.brightness_encoding_of``), '' where the picture is the image. ``is_keyframe`` is what a container says,
-    False where nobody has said anything.
+    False where nobody has said anything; ``is_shown`` False where it wants the picture decoded for later ones alone.
     """
 
     stamp_ns: int
@@ -48,6 +49,7 @@ class VideoPacket:
     pts: int | None = None
     brightness_encoding: str = ""
     is_keyframe: bool = False
+    is_shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,9 @@ class PacketDecoder:
             self._codec = packet.codec
             self._context = cast(Any, av.CodecContext.create(_DECODERS.get(packet.codec, packet.codec), "r"))
             self._context.thread_count = 1  # one packet in, one image out
-            if self._vectors:
-                self._context.options = {"flags2": "+export_mvs"}
+            # The size is declared by the stream: a few bytes can ask for gigabytes.
+            options = {"max_pixels": str(MAX_PIXELS)}
+            self._context.options = options | ({"flags2": "+export_mvs"} if self._vectors else {})
             self._begin()
         data, unit = packet.data, None
         if self._codec == _WITH_VECTORS:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
+from tdnet_ros.errors import SourceError
+
 #: Told in words what is lost.
 Say = Callable[[str], None]
 
@@ -116,9 +118,32 @@ def _records(file: BinaryIO, end: int) -> Iterator[tuple[int, int, bytes, bool]]
         yield position, opcode, file.read(min(length, left)), length <= left
 
 
+def require_tables(path: Path) -> None:
+    """Raise SourceError when a name in an .db3 file stands for a query or a module's rows instead of a table's.
+
+    A view may be without end, so that whoever counts its rows never comes back. What is damaged is not judged here.
+    """
+    connection = _connect(path)
+    try:
+        found = connection.execute(
+            "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')"
+        ).fetchall()
+    except (sqlite3.Error, UnicodeDecodeError):
+        return
+    finally:
+        connection.close()
+    for name, kind, sql in found:
+        if kind != "table" or not str(sql or "").upper().lstrip().startswith("CREATE TABLE"):
+            raise SourceError(f"{path.name}: '{name}' is a {kind} by '{str(sql)[:80]}', expected a table")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
 def _salvage_sqlite3(path: Path, say: Say) -> Iterator[Stored]:
     size = path.stat().st_size
-    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    connection = _connect(path)
     last = 0
     try:
         # Without this SQLite does not even open a file that is shorter than its first page says.

@@ -64,7 +64,7 @@ class Rig(Graph):
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    with running_node(f"cameras:=[{','.join(NAMES)}]", "gather_ms:=50.0", "max_gap_s:=1000.0") as (process, domain):
+    with running_node(f"cameras:=[{','.join(NAMES)}]", "max_gap_s:=1000.0") as (process, domain):
         graph = Rig(process, domain)
         try:
             for camera in graph.cameras.values():

@@ -193,9 +193,9 @@ def gathered(waiting: Waiting, arrivals: Sequence[Arrival], mailboxes: Sequence[
 def test_cameras_that_came_together_are_waited_for_and_no_others() -> None:
     waiting = Waiting(gather_s=30.0)
     together, other = [waiting.mailbox() for _ in range(2)], waiting.mailbox()
-    for mailbox, stamp_ns in zip((*together, other), (10**9, 10**9 + 10**8, 10**12), strict=True):
+    for mailbox, stamp_ns in zip((*together, other), (10**9, 10**9 + 10**6, 10**12), strict=True):
         mailbox.put(Arrival(b"", 0.0, stamp_ns=stamp_ns))
         mailbox.take()
-    second = [Arrival(b"", 0.0, stamp_ns=stamp_ns) for stamp_ns in (2 * 10**9, 2 * 10**9 + 10**8)]
+    second = [Arrival(b"", 0.0, stamp_ns=stamp_ns) for stamp_ns in (2 * 10**9, 2 * 10**9 + 10**6)]
     assert gathered(waiting, second, (*together, other)) == [True, True, False]
     waiting.close()

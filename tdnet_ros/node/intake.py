@@ -14,6 +14,8 @@ from typing import Any
 #: So much may wait where every message has to be decoded: at 30 Hz the worker may be busy for four seconds.
 IN_ORDER_MESSAGES = 120
 IN_ORDER_BYTES = 64 << 20
+#: Images of several cameras whose stamps are no further apart were taken together.
+TOGETHER_NS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Waiting:
     """Where the worker waits for any of several cameras' mailboxes.
 
     ``gather_s``: for so long it then waits for cameras that are triggered together with one that has something: their
-    images before had stamps no further apart. So they become one batch, and nothing waits for other cameras.
+    images before had stamps within TOGETHER_NS. So they become one batch, and nothing waits for other cameras.
     """
 
     def __init__(self, gather_s: float = 0.0) -> None:
@@ -132,7 +134,7 @@ class Waiting:
         here_ns = [mailbox.stamps_ns[1] for mailbox in self._mailboxes if not mailbox.is_empty]
         missing_ns = [mailbox.stamps_ns[0] for mailbox in self._mailboxes if mailbox.is_empty]
         return any(
-            abs(one_ns - other_ns) <= self.gather_s * 1e9
+            abs(one_ns - other_ns) <= TOGETHER_NS
             for one_ns in here_ns
             for other_ns in missing_ns
             if one_ns is not None and other_ns is not None

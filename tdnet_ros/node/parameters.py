@@ -30,8 +30,8 @@ class SegmentationParameters:
         "stands for a single camera without a prefix.",
     )
     gather_ms: float = setting(
-        5.0,
-        "For so long, in ms, an image waits for those of other cameras whose stamps before were as close.",
+        20.0,
+        "For so long, in ms, an image waits for those of other cameras that are triggered together with it.",
         0.0,
         100.0,
     )

@@ -25,6 +25,7 @@ from foxglove_msgs.msg import CompressedVideo
 from rclpy.qos import ReliabilityPolicy
 from segmentation_graph import Graph, segmentation_graph, stamp_of, wait_for
 from sensor_msgs.msg import CompressedImage
+from std_srvs.srv import SetBool
 
 from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.errors import ConfigurationError
@@ -110,6 +111,12 @@ def test_every_packet_gives_its_mask_and_a_lost_one_none_until_the_next_keyframe
         status = graph.status(lambda status: "packets lost" in status, "diagnostics of the video")
         assert int(status["pictures withheld until a keyframe"]) >= GOP - 2
         assert int(status["packets before the first keyframe"]) >= 1 and int(status["packets damaged"]) == 0
+        for enabled in (False, True):
+            assert graph.call(SetBool, "segmentation_node/enable", SetBool.Request(data=enabled)).success
+            paused = [sender.send(graph) for _ in range(1 if enabled else GOP)]  # a whole group is missed
+        sender.number += -sender.number % GOP
+        sender.mask(graph)
+        assert not {stamp_of(found) for found in graph.masks} & set(paused)
 
 
 def test_player_sends_a_videos_own_packets_to_the_node(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,6 +27,7 @@ from tdnet_ros.training.normalisation import normalise
 from tdnet_ros.training.similarity_stage import FeatureSimilarityStage, fusion_pass
 from tdnet_ros.training.stages import make_stage
 from tdnet_ros.training.training_state import read_state
+from tdnet_ros.training.validation import stream_miou
 
 STAGES = [{"kind": "fst", "steps": 6, "batch": 2}]
 
@@ -168,6 +172,27 @@ def test_an_arseg_trains_what_lies_between_keyframes_alone() -> None:
     stage(clips, [0, 0], 0.5).backward()
     parts = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
     assert parts == {"low", "fusion"}
+
+
+@pytest.mark.parametrize(("gap_s", "keyframes"), [(1 / 15, [0, 4, 6]), (1.0, [0, 1, 2, 3, 4, 5, 6])])
+def test_selection_alternates_where_frames_are_dense(
+    gap_s: float, keyframes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, steps = united().eval(), []
+    step = network.step
+
+    def counted(*arguments: Any) -> Any:
+        steps.append(arguments[3])
+        return step(*arguments)
+
+    monkeypatch.setattr(network, "step", counted)
+    images = [cv2.GaussianBlur(np.roll(picture(1).image, index, 1), (0, 0), 2) for index in range(7)]
+    frames = [
+        replace(picture(1), image=image, number=index, sequence="a" if index < 6 else "b", timestamp_s=index * gap_s)
+        for index, image in enumerate(images)
+    ]
+    assert 0 <= stream_miou(network, frames, HERE.device, dense_gap_s=0.2) <= 1
+    assert [index for index, keyframe in enumerate(steps) if keyframe] == keyframes
 
 
 def test_networks_without_fusion_are_refused() -> None:

@@ -195,7 +195,8 @@ class Trainer:
     def _validate(self, log: TrainingLog | None, stage: str) -> None:
         if log is not None:
             self.losses.finish(self.average.network)  # what is judged, and may be published, is what the stage makes
-            miou = stream_miou(self.average.network, self.selection, self.processes.device, self.losses.windows)
+            gap_s = self.configuration.augmentation.dense_gap_s
+            miou = stream_miou(self.average.network, self.selection, self.processes.device, self.losses.windows, gap_s)
             log.write(self.done, stage, selection_miou=miou)
             if self.stage == len(self.configuration.stages) - 1 and miou > self.best:
                 self.best = miou

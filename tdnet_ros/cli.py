@@ -92,6 +92,16 @@ def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
     parser.add_argument("input", type=Path, help="video file, image folder or rosbag2")
     parser.add_argument("-o", "--output", type=Path, help="overlay video to write, such as out.mp4")
     parser.add_argument("--masks", type=Path, help="folder for the class ids, one PNG for each frame")
+    parser.add_argument(
+        "--draw-motion",
+        action="store_true",
+        help="show keyframes, the motion to them and the resolution of each frame in the overlay",
+    )
+    parser.add_argument("--keyframe-interval", type=int, default=0, help="0: the network's own; 1: no frames between")
+    parser.add_argument("--low-resolution", type=float, default=0.0, help="scale between keyframes; 0: the network's")
+    parser.add_argument(
+        "--motion", default="auto", help="auto: the video's vectors, else optical flow; flow; zero: nothing moves"
+    )
     _add_source_options(parser)
     _add_model_options(parser)
 
@@ -100,9 +110,10 @@ def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
             parser.error("nothing to write: give --output, --masks or both")
         from tdnet_ros.evaluation.segment_video import segment_video
         from tdnet_ros.networks import AUTO
-        from tdnet_ros.streaming import Segmenter
+        from tdnet_ros.streaming import Segmenter, StreamSettings
         from tdnet_ros.video.sources import open_source
 
+        settings = StreamSettings(arguments.keyframe_interval, arguments.low_resolution, arguments.motion)
         source = open_source(arguments.input, arguments.rate_hz or None, arguments.topic or None)
         segmenter = Segmenter(
             arguments.model or AUTO,
@@ -110,11 +121,14 @@ def segment(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
             arguments.device or "auto",
             arguments.precision or "auto",
             runtime=arguments.runtime or "auto",
+            settings=settings,
         )
         print(f"terms of the weights: {segmenter.network.info.stated_terms}", flush=True)
         started_s = time.perf_counter()
         progress = _Progress(source.frame_count)
-        done, stale = segment_video(source, segmenter, arguments.output, arguments.masks, progress)
+        done, stale = segment_video(
+            source, segmenter, arguments.output, arguments.masks, progress, arguments.draw_motion
+        )
         seconds = time.perf_counter() - started_s
         print(f"{done} frames in {seconds:.1f} s ({done / seconds:.1f} per second)")
         if stale:

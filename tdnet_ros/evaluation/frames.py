@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,13 +12,16 @@ import numpy.typing as npt
 from tdnet_ros.errors import DecodeError, ImageError
 from tdnet_ros.node.messages import compressed_to_frame, compressed_view, image_view, to_frame
 from tdnet_ros.video.decoding import decode_image
+from tdnet_ros.video.file_packets import file_packets
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder
 from tdnet_ros.video.sources import (
     IMAGE_TYPE,
     CompressedPicture,
     ImageSource,
     Pixels,
     SourceImage,
+    VideoFile,
 )
 
 
@@ -39,6 +43,23 @@ def frame_of(image: SourceImage) -> Frame:
 def frames(source: ImageSource) -> Iterator[Frame]:
     """All frames of a source, in order."""
     return map(frame_of, source)
+
+
+def moving_frames(source: ImageSource) -> Iterator[Frame]:
+    """As ``frames``; those of an H.264 file bring along the motion that its bitstream tells."""
+    if not isinstance(source, VideoFile) or not source.has_vectors:
+        yield from frames(source)
+        return
+    for picture in _pictures(source.path):
+        if picture.packet.is_shown:
+            yield Frame(picture.rgb(), picture.packet.stamp_ns, motion=picture.motion)
+
+
+def _pictures(path: Path) -> Iterator[DecodedPicture]:
+    decoder = PacketDecoder(vectors=True)
+    for packet in file_packets(path):
+        yield from decoder.decode(packet)
+    yield from decoder.flush()
 
 
 def grey(frame: Frame) -> npt.NDArray[np.uint8]:

@@ -126,8 +126,9 @@ class Segmenter:
         for done in outcomes:
             stream, plan = done.turn.stream, done.turn.begun.plan
             reason = stream.finish(plan, done.state, done.remembered, done.times.total_ms)
+            motion = done.turn.begun.motion
             results[stream] = Segmentation(
-                done.mask, done.confidence, plan, done.warm, stream.resets, reason, done.times
+                done.mask, done.confidence, plan, done.warm, stream.resets, reason, done.times, motion
             )
         return [results[stream] for stream, _ in frames]
 

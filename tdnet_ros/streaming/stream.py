@@ -53,6 +53,7 @@ class Segmentation:
     ``mask`` and ``confidence`` are (H, W) uint8 at the frame's size and belong to the caller; confidence is the
     softmax of the winning class x 255, None unless asked for. ``warm`` tells whether the whole window took part,
     ``reset_reason`` why the window was emptied before this frame, if it was; ``resets`` counts how often so far.
+    ``motion`` leads to the last keyframe, in px of the frame; None where nobody looked.
     """
 
     mask: npt.NDArray[np.uint8]
@@ -62,6 +63,7 @@ class Segmentation:
     resets: int
     reset_reason: str | None
     times: StageTimes
+    motion: MotionField | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def file_packets(path: Path) -> Iterator[VideoPacket]:
                     codec,
                     bytes(changed),
                     count,
-                    is_keyframe=packet.is_keyframe,
+                    is_keyframe=changed.is_keyframe,
+                    is_shown=not changed.is_discard,
                 )
                 count += 1

@@ -124,11 +124,13 @@ class VideoFile(ImageSource):
         self.name = path.name
         self._undecodable = 0
         self._steady_rate_hz = rate_hz
+        self._is_turned = False
         with self._open() as container:
             stream = container.streams.video[0]
             own_rate = stream.average_rate or stream.guessed_rate
             self.rate_hz = float(rate_hz or own_rate or 0.0)
             self.frame_count = stream.frames or None
+            self._codec = stream.codec_context.name
         if not self.rate_hz:
             raise SourceError(f"{path} does not say its frame rate: give one")
         # Only a decoded frame proves that the file can be played, and knows how the camera was held.
@@ -137,6 +139,11 @@ class VideoFile(ImageSource):
             raise SourceError(f"{path} holds no frame that can be decoded, expected at least one")
         height, width = first.content.image.shape[:2]
         self.size = (width, height)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether its packets, decoded one by one, give the same pictures at the same times, and motion with them."""
+        return self._codec == "h264" and not self._is_turned and not self._steady_rate_hz
 
     @property
     def damage(self) -> list[str]:
@@ -168,6 +175,7 @@ class VideoFile(ImageSource):
                     time_ns = max(pts_ns - start_ns, last_ns + 1)
                 image = cast(npt.NDArray[np.uint8], frame.to_ndarray(format="rgb24"))
                 if frame.rotation:
+                    self._is_turned = True
                     image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
                 yield SourceImage(index, time_ns, time_ns, Pixels(image, "rgb8"))
                 index, last_ns = index + 1, time_ns

@@ -91,6 +91,14 @@ def test_other_rates_and_shorter_times(tmp_path: Path) -> None:
     assert [item.time_ns for item in slow] == [index * 10**9 // 2 for index in range(COUNT)]
 
 
+@pytest.mark.parametrize("suffix", ["h264", "ts", "mkv", "avi"])
+def test_bare_bitstreams_and_other_containers_keep_the_rate(tmp_path: Path, suffix: str) -> None:
+    camera = PacketCamera(open_source(write_video(tmp_path / f"a.{suffix}", bf="0")), "ffmpeg", "front")
+    times_ms = [item.time_ns // 10**6 for item in camera.images()]
+    period_ms = 40 if suffix == "h264" else 100  # a bare one does not say its rate
+    assert np.allclose(np.diff(times_ms), period_ms, atol=1) and len(times_ms) == COUNT
+
+
 def test_h265_goes_by_the_name_that_the_message_has_for_it(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", "libx265", **{"x265-params": "log-level=none:bframes=0"})
     camera = PacketCamera(open_source(path), "foxglove", "front")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ from tdnet_ros.video.packet_decoder import VideoPacket
 
 #: FFmpeg's filters from the form that containers hold to Annex B, with parameter sets before each keyframe.
 _TO_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+_USUAL_RATE_HZ = 25
 
 
 def file_packets(path: Path) -> Iterator[VideoPacket]:
@@ -30,14 +32,16 @@ def file_packets(path: Path) -> Iterator[VideoPacket]:
             raise SourceError(f"{path} has no video stream")
         stream = container.streams.video[0]
         codec = stream.codec_context.codec.canonical_name
+        rate_hz = stream.average_rate or stream.guessed_rate or _USUAL_RATE_HZ
         change = BitStreamFilterContext(_TO_ANNEX_B[codec], stream) if codec in _TO_ANNEX_B else None
         count, start_ns, due_ns = 0, 0, 0
         for packet in container.demux(stream):
             for changed in change.filter(packet) if change else [packet]:
                 if not changed.size:
                     continue  # the end of the stream
-                time_ns = int((changed.pts or 0) * changed.time_base * 1_000_000_000)
-                coded_ns = time_ns if changed.dts is None else int(changed.dts * changed.time_base * 1_000_000_000)
+                counted_ns = round(count * 1_000_000_000 / rate_hz)  # for bare bitstreams, which have no times
+                coded_ns = _time_ns(changed.dts, changed.time_base, counted_ns)
+                time_ns = _time_ns(changed.pts, changed.time_base, coded_ns)
                 if count == 0:
                     start_ns, due_ns = time_ns, coded_ns
                 yield VideoPacket(
@@ -51,3 +55,7 @@ def file_packets(path: Path) -> Iterator[VideoPacket]:
                     is_shown=not changed.is_discard,
                 )
                 count += 1
+
+
+def _time_ns(ticks: int | None, base: Fraction | None, otherwise: int) -> int:
+    return otherwise if ticks is None or base is None else int(ticks * base * 1_000_000_000)

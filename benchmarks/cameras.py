@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for way in _WAYS:
             figures = results[-1][way]
             print(
-                f"{cameras:<9}{'one node' if way == 'one' else f'{cameras} nodes':<14}{figures['masks_per_s']:>9.1f}"
+                f"{cameras:<9}{'one node' if way == 'one' else 'a node each':<14}{figures['masks_per_s']:>9.1f}"
                 f"{figures['age_ms']['p50']:>13.1f}{figures['age_ms']['p95']:>13.1f}{figures['images_per_step']:>17.2f}"
             )
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "force", "patience")}

@@ -55,6 +55,16 @@ def test_face_accounts_for_every_frame(tmp_path: Path, ros_domain: dict[str, str
     assert f"{account['masks']} of 30 frames came through" in output
 
 
+def test_cameras_measures_one_node_and_many(tmp_path: Path, ros_domain: dict[str, str]) -> None:
+    brief = ("--cameras", "1", "--blocks", "1", "--block", "1.5", "--rate", "5")
+    content, output = run(tmp_path, "cameras", *brief, "--width", "64", "--height", "48", "--input-height", "64")
+    (result,) = content["results"]
+    for way in ("one", "single"):
+        assert result[way]["masks_per_s"] > 0 and set(result[way]["age_ms"]) == PERCENTILES
+        assert result[way]["age_ms"]["p50"] > 0
+    assert "one node" in output and "a node each" in output
+
+
 def test_transport_counts_what_arrives(tmp_path: Path, ros_domain: dict[str, str]) -> None:
     content, _ = run(tmp_path, "transport", "--runs", "1", "--seconds", "0.5")
     by_way = {result["way"]: result for result in content["runs"]}

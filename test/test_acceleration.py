@@ -13,8 +13,10 @@ from torch import nn
 from tdnet_ros.networks import load_network
 from tdnet_ros.networks.acceleration import accelerate_for_cpu
 from tdnet_ros.networks.attention import Attention, StripAttention
+from tdnet_ros.networks.cpu_convolution import ConvBySize, PackedConv, fast_convolution
 from tdnet_ros.networks.layers import ConvNorm
 from tdnet_ros.networks.spatial_norm import SpatialLayerNorm, StripSpatialNorm
+from tdnet_ros.networks.warping import RowWarp, StretchedWarp, Warp
 from tdnet_ros.networks.winograd import WinogradConv
 
 
@@ -55,14 +57,15 @@ def test_winograd_is_the_convolution(
         exact = exact if conv.bias is None else exact + conv.bias[:, None, None]
         exact = exact.relu() if relu else exact
         for layout in (torch.contiguous_format, torch.channels_last):
-            result = WinogradConv(conv, relu)(x.to(memory_format=layout))
+            result = WinogradConv(conv.weight, conv.bias, dilation, relu)(x.to(memory_format=layout))
             assert result.shape == exact.shape
             assert (result - exact).abs().max() < 1e-5
 
 
 def test_winograd_is_deterministic_and_leaves_its_results_alone() -> None:
     torch.manual_seed(2)
-    wino = WinogradConv(nn.Conv2d(32, 32, 3, padding=2, dilation=2), relu=False)
+    conv = nn.Conv2d(32, 32, 3, padding=2, dilation=2)
+    wino = WinogradConv(conv.weight, conv.bias, dilation=2, relu=False)
     x = torch.randn(1, 32, 30, 41)
     first = wino(x)
     kept = first.clone()
@@ -94,8 +97,8 @@ def test_an_accelerated_network_gives_the_official_logits_and_leaves_the_plain_o
     seed, points = golden.metadata["seed"], golden.metadata["points"]
     plain = load_network("td4_psp18", seeded_weights(golden.shapes, golden.statistics, seed))
     fast = accelerate_for_cpu(plain)
-    assert any(isinstance(module, WinogradConv) for module in fast.modules())
-    assert not any(isinstance(module, (WinogradConv, StripAttention)) for module in plain.modules())
+    assert any(isinstance(module, PackedConv) for module in fast.modules())
+    assert not any(isinstance(module, (ConvBySize, PackedConv, StripAttention)) for module in plain.modules())
     first, height, width = stream = (1, 90, 118)
     state = fast.initial_state()
     for frame, expected in enumerate(golden.logits[stream][:5]):
@@ -103,13 +106,48 @@ def test_an_accelerated_network_gives_the_official_logits_and_leaves_the_plain_o
         logits, state = fast.step(picture, state, (first + frame) % 4)
         ours = logits.flatten()[sample_points(frame, points, tuple(logits.shape), seed)]
         assert (ours - torch.from_numpy(expected)).abs().max() < 5e-4
+    assert any(isinstance(module, WinogradConv) for module in fast.modules())
 
 
 def test_bf16_keeps_narrow_convolutions_plain() -> None:
     fast = accelerate_for_cpu(load_network("td4_psp18", dtype=torch.bfloat16))
-    widths = {module.weight.shape[1:].numel() for module in fast.modules() if isinstance(module, WinogradConv)}
-    assert widths == {256 * 256, 256 * 512, 512 * 512}
+    layers = [module.direct for module in fast.modules() if isinstance(module, ConvBySize)]
+    assert {layer.weight().shape[:2] for layer in layers if layer is not None} == {(256, 256), (512, 256), (512, 512)}
+    assert not any(isinstance(module, PackedConv) for module in fast.modules())
     assert any(isinstance(module, StripAttention) for module in fast.modules())
+
+
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.1)])
+def test_weights_laid_out_once_give_what_the_convolution_gives_at_every_size(activation: nn.Module) -> None:
+    torch.manual_seed(7)
+    conv = nn.Conv2d(64, 48, 3, 2, 1)
+    fast = fast_convolution(conv, activation)
+    with torch.no_grad():
+        for size in ((12, 15), (23, 30), (12, 15)):
+            for layout in (torch.contiguous_format, torch.channels_last):
+                x = torch.randn(2, 64, *size).contiguous(memory_format=layout)
+                torch.testing.assert_close(fast(x), activation(conv(x)))
+    assert torch.equal(fast.weight(), conv.weight)
+
+
+def test_a_layer_turns_to_winograd_with_its_first_large_map() -> None:
+    torch.manual_seed(8)
+    conv = nn.Conv2d(128, 128, 3, padding=2, dilation=2)
+    layer = ConvBySize(conv, nn.LeakyReLU(0.1))
+    with torch.inference_mode():
+        for size, large in (((9, 12), False), ((40, 60), True), ((9, 12), True)):
+            x = torch.randn(1, 128, *size)
+            torch.testing.assert_close(layer(x), F.leaky_relu(conv(x), 0.1), rtol=1e-4, atol=1e-4)
+            assert (layer.winograd is not None) == (layer.direct is None) == large
+
+
+def test_rows_of_channels_are_sampled_as_the_warp_samples() -> None:
+    generator = torch.Generator().manual_seed(9)
+    feature = torch.randn(2, 5, 7, 9, generator=generator)
+    motion = 40 * torch.randn(2, 3, 7, 9, generator=generator)  # far beyond the border, too
+    motion[:, 2] = (motion[:, 2] > 0).float()
+    for warp in (Warp(), StretchedWarp()):
+        torch.testing.assert_close(RowWarp(warp)(feature, motion, (56, 72)), warp(feature, motion, (56, 72)))
 
 
 def test_winograd_in_bf16_loses_what_bf16_loses() -> None:
@@ -117,6 +155,6 @@ def test_winograd_in_bf16_loses_what_bf16_loses() -> None:
     conv = nn.Conv2d(256, 256, 3, padding=2, dilation=2)
     x = torch.randn(1, 256, 13, 18).relu().bfloat16()
     exact = F.conv2d(x.float(), conv.weight, conv.bias, 1, 2, 2)
-    result = WinogradConv(conv, relu=False).bfloat16()(x)
+    result = WinogradConv(conv.weight, conv.bias, dilation=2, relu=False).bfloat16()(x)
     assert result.dtype == torch.bfloat16
     assert (result - exact).std() < 0.03 * exact.std()

@@ -95,7 +95,7 @@ def _count_step(
     network: SegmentationNetwork, image: Tensor, state: Any, plan: StepPlan, *motion: Tensor
 ) -> tuple[float, tuple[Tensor, ...]]:
     """GMAC of a step and the tensors that it keeps."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.grid_sampler_2d: _sampling_flops}) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_UNCOUNTED) as counter:
         _, *kept = network.compute(plan, image, *network.cached(state, plan), *motion)
     return counter.get_total_flops() / 2e9, tuple(kept)
 
@@ -103,3 +103,12 @@ def _count_step(
 def _sampling_flops(feature: Sequence[int], grid: Sequence[int], *_: Any, **__: Any) -> int:
     """Bilinear sampling: four multiply-accumulates for every number that comes out, B * C * H * W of them."""
     return 2 * 4 * feature[0] * feature[1] * grid[1] * grid[2]
+
+
+def _product_flops(total: Sequence[int], left: Sequence[int], right: Sequence[int], **_: Any) -> int:
+    """A batch of products of matrices, (b, n, m) and (b, m, k)."""
+    return 2 * left[0] * left[1] * left[2] * right[2]
+
+
+#: What torch's counter does not know: sampling, and a product that is added in place.
+_UNCOUNTED = {torch.ops.aten.grid_sampler_2d: _sampling_flops, torch.ops.aten.baddbmm_: _product_flops}

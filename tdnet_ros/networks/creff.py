@@ -21,6 +21,7 @@ _WINDOW = 2 * _REACH + 1
 #: Positions of a tile. It meets _TILE + 6 neighbours in each row where a position needs 7: 10/7 of the products. On a
 #: CPU no larger tile is faster; 8x8 tiles of scaled-dot-product attention take 1.5 to 1.9 times as long.
 _TILE = 4
+_REACHED = _TILE + _WINDOW - 1
 #: Floats of one strip of queries on a CPU: its scores, keys and values stay in the cache from one row to the next.
 _STRIP_FLOATS = 1 << 18
 
@@ -41,8 +42,7 @@ class CReFF(nn.Module):
     def forward(self, low: Tensor, warped: Tensor) -> Tensor:
         """``low`` (B, C, h, w), ``warped`` (B, C, H, W)."""
         raised = upsample(low, (warped.shape[2], warped.shape[3]), self.align_corners)
-        attended = local_attention(self.query(raised), self.key(warped), self.value(warped))
-        return raised + attended
+        return raised + local_attention(self.query(raised), self.key(warped), self.value(warped))
 
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     Positions are laid out row by row in one line, with zeros between the rows that serve as the right border of one and
     the left border of the next. Tiles of that line meet, for each of the window's rows, an overlapping piece of the
-    line of keys in one matrix product; of its results those within reach lie on a band, which is brought into columns.
+    line of keys in one matrix product; of its results those out of reach are left out of the softmax.
     """
     batch, channels, height, width = query.shape
     # Each row ends in at least three zeros, and in as many as fill its last tile.
@@ -77,35 +77,30 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, length: int, first: int, 
     asking = query[start : start + span].reshape(tiles, _TILE, query.shape[1])
 
     def around(line: Tensor, row: int) -> Tensor:
-        """What the tiles reach in one row of their windows: (tiles, C, _TILE + 6)."""
+        """What the tiles meet in one row of their windows: (tiles, C, _TILE + 6)."""
         begin = start + row * length
-        return line[begin : begin + span + _WINDOW - 1].unfold(0, _TILE + _WINDOW - 1, _TILE)
+        return line[begin : begin + span + _WINDOW - 1].unfold(0, _REACHED, _TILE)
 
-    scores = torch.cat([_from_band(torch.bmm(asking, around(key, row))) for row in range(_WINDOW)], dim=2)
-    weights = torch.softmax(scores, dim=2)  # (tiles, _TILE, 49)
+    scores = torch.cat([torch.bmm(asking, around(key, row)) for row in range(_WINDOW)], dim=2)
+    weights = torch.softmax(scores.add_(_out_of_reach(scores)), dim=2)  # (tiles, _TILE, 7 * (_TILE + 6))
     attended: Tensor | None = None
-    for row in range(_WINDOW):
-        band = _to_band(weights[:, :, row * _WINDOW : (row + 1) * _WINDOW])
+    for row, some in enumerate(torch.split(weights, _REACHED, dim=2)):
         reached = around(value, row).transpose(1, 2)
-        attended = torch.bmm(band, reached) if attended is None else torch.baddbmm(attended, band, reached)
+        attended = torch.bmm(some, reached) if attended is None else attended.baddbmm_(some, reached)
     assert attended is not None, "the window has rows"
     return attended
 
 
+def _out_of_reach(like: Tensor) -> Tensor:
+    """Minus infinity for what a position of a tile does not reach of what its tile meets, else 0: (_TILE, columns)."""
+    column = torch.arange(like.shape[2], device=like.device) % _REACHED
+    offset = column - torch.arange(_TILE, device=like.device)[:, None]
+    mask = torch.zeros(_TILE, like.shape[2], dtype=like.dtype, device=like.device)
+    return mask.masked_fill_((offset < 0) | (offset >= _WINDOW), float("-inf"))
+
+
 def _line(x: Tensor, length: int, left: int, above: int, below: int) -> Tensor:
     """(B, C, H, W) -> (B, (above + H + below) * length, C), in each row ``left`` zeros, the row, and zeros."""
-    rows = x.permute(0, 2, 3, 1)
-    return F.pad(rows, (0, 0, left, length - left - x.shape[3], above, below)).flatten(1, 2)
-
-
-def _from_band(x: Tensor) -> Tensor:
-    """y[n, i, j] = x[n, i, i + j] for j < 7: (n, t, t + 6) -> (n, t, 7). Rows one longer are each shifted by one."""
-    tiles, rows, columns = x.shape
-    return F.pad(x.reshape(tiles, rows * columns), (0, rows)).view(tiles, rows, columns + 1)[..., :_WINDOW]
-
-
-def _to_band(x: Tensor) -> Tensor:
-    """The inverse of ``_from_band``, zeros beside the band: (n, t, 7) -> (n, t, t + 6)."""
-    tiles, rows, columns = x.shape
-    flat = F.pad(x, (0, rows)).reshape(tiles, rows * (rows + columns))
-    return flat[:, : rows * (rows + columns - 1)].reshape(tiles, rows, rows + columns - 1)
+    batch, channels, height, width = x.shape
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, left, length - left - width, above, below))
+    return padded.view(batch, (above + height + below) * length, channels)

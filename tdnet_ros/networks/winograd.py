@@ -54,19 +54,20 @@ _workspace = _Workspace()
 class WinogradConv(nn.Module):
     """A 3x3 convolution with stride 1 that keeps the size: (B, Cin, H, W) -> (B, Cout, H, W), channels-last.
 
-    A dilation of d splits rows and columns into d phases each, which are convolved on their own, without dilation.
-    ``relu``: whether a ReLU follows. For inference only.
+    ``weight`` (Cout, Cin, 3, 3) and ``bias`` (Cout) are the convolution's. A dilation of d splits rows and columns into
+    d phases each, which are convolved on their own, without dilation. ``relu``: whether a ReLU follows. For inference
+    only.
     """
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, dilation: int, relu: bool) -> None:
         super().__init__()
-        self.dilation = int(conv.dilation[0])
+        self.dilation = dilation
         self.relu = relu
-        self.register_buffer("weight", _filters_at_points(conv.weight.detach()))
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
+        self.register_buffer("weight", _filters_at_points(weight.detach()))
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape

@@ -4,6 +4,7 @@
 # make benchmark        measures on a quiet machine; BENCHMARK_ARGS="--patience 600" waits for one
 # make soak             the node for an hour with faults: memory, threads, pace; SOAK_MINUTES=30 for half of one
 # make fuzz             26,000 hostile messages, pictures, packets, bags and weight files; FUZZ_ARGS="--seed 1" for others
+# make audit            looks the pinned dependencies up in PyPI's database of advisories (needs the network)
 # make lint             ruff, mypy on the core, codespell
 # make clean            removes everything that these commands have made
 #
@@ -23,7 +24,7 @@ endif
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME VIRTUAL_ENV
 unexport ROS_DISTRO ROS_PYTHON_VERSION ROS_VERSION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: demo test benchmark soak fuzz lint environment colcon-environment ray clean
+.PHONY: demo test benchmark soak fuzz audit lint environment colcon-environment ray clean
 .DELETE_ON_ERROR:
 
 demo: environment
@@ -40,6 +41,14 @@ soak: environment
 
 fuzz: environment
 	@$(BIN)/python test/fuzz.py $(FUZZ_ARGS)
+
+audit: .venv-audit/.installed
+	@.venv-audit/bin/python tools/audit.py .venv-audit/bin/python
+
+.venv-audit/.installed:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
 
 lint: environment
 	$(BIN)/ruff check
@@ -71,6 +80,6 @@ ray: environment
 	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt ray
 
 clean:
-	rm -rf .venv .venv-colcon build dist tdnet_ros.egg-info test/interfaces/*.egg-info tdnet_ros/msg tdnet_ros/*.so
+	rm -rf .venv .venv-colcon .venv-audit build dist tdnet_ros.egg-info test/interfaces/*.egg-info tdnet_ros/msg tdnet_ros/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache demo_output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from tdnet_ros.errors import StaleFrame, StateError
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.streaming import Segmentation, SegmentationStream, Segmenter
+from tdnet_ros.streaming.stream import IN_TURN_FRAMES
 from tdnet_ros.video.frame import Frame
 
 SIZE = (64, 96)
@@ -53,6 +55,11 @@ def frame(camera: int, index: int, size: tuple[int, int] = SIZE) -> Frame:
     noise = np.random.default_rng((camera, index // 3)).integers(0, 256, (4, 6, 3), np.uint8)
     image = cv2.resize(np.roll(noise, index, axis=1), size[::-1], interpolation=cv2.INTER_CUBIC)
     return Frame(image, stamp_ns=1_000_000_000 + index * 50_000_000)
+
+
+def still(camera: int, index: int) -> Frame:
+    """Of one scene, without a cut."""
+    return replace(frame(camera, 0), stamp_ns=frame(camera, index).stamp_ns)
 
 
 def alone(segmenter: Segmenter, frames: Sequence[Frame]) -> list[Segmentation]:
@@ -129,6 +136,32 @@ def test_any_mixture_of_phases_sizes_resets_and_absences(tiny4: Segmenter) -> No
             assert result.mask.shape == sizes[camera]
         sharing += len(present) - len({id(result.times) for result in results if isinstance(result, Segmentation)})
     assert sharing > 10, "too few frames shared a batch for this to say much"
+
+
+def test_a_camera_that_lost_a_frame_can_take_the_others_turn(
+    shipped: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = [shipped.stream() for _ in range(3)]
+    for index in range(IN_TURN_FRAMES):
+        shipped.step_together([(stream, still(camera, index)) for camera, stream in enumerate(streams)])
+    shipped.step_together([(stream, still(camera, 20)) for camera, stream in enumerate(streams[:2])])
+    turns = [stream.next_subnetwork for stream in streams]
+    assert turns[0] == turns[1] != turns[2]
+    batches = BatchSizes(shipped, monkeypatch)
+    assert streams[2].take_turn(turns[0])
+    for index in (21, 22):
+        results = shipped.step_together([(stream, still(camera, index)) for camera, stream in enumerate(streams)])
+        assert [result.warm for result in results if isinstance(result, Segmentation)] == [True] * 3
+    assert batches.seen == [3, 3]
+    assert not streams[2].take_turn(1 - streams[2].next_subnetwork), "the other entry would grow old"
+
+
+def test_no_turn_is_taken_where_the_window_would_be_another(tiny4: Segmenter, shipped: Segmenter) -> None:
+    four, fresh = tiny4.stream(), shipped.stream()
+    for index in range(5):
+        four.step(still(0, index))
+    assert not four.take_turn(3) and four.next_subnetwork == 1
+    assert not fresh.take_turn(1) and fresh.next_subnetwork == 0
 
 
 def test_a_stale_frame_costs_the_others_nothing(tiny4: Segmenter) -> None:

@@ -102,6 +102,19 @@ def test_images_that_come_together_go_through_the_network_together(rig: Rig) -> 
     assert float(rig.report()["front"]["images per step"]) > 1.5
 
 
+def test_camera_that_lost_an_image_is_back_in_the_others_batch(rig: Rig) -> None:
+    stamp_ns = rig.shoot("front", "left", "right")
+    wait_for(lambda: rig.has_masks(stamp_ns, "front", "left", "right"), "the masks", rig)
+
+    def at_one_sub_network() -> bool:
+        stamp_ns = rig.shoot()
+        wait_for(lambda: rig.has_masks(stamp_ns), "the masks", rig)
+        told = [message for name in NAMES for message in rig.told[name] if stamp_of(message) == stamp_ns]
+        return len(told) == len(NAMES) and len({message.subnetwork for message in told}) == 1
+
+    wait_for(at_one_sub_network, "all cameras at the same sub-network", rig)
+
+
 def test_trouble_is_told_by_camera_and_costs_the_others_nothing(rig: Rig) -> None:
     before = rig.report()
     bad = Image(height=4, width=4, encoding="rgb565_by_hand", step=12, data=bytes(48))

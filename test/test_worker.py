@@ -25,7 +25,8 @@ class StandIn:
 
     def __init__(self, name: str, mailbox: Mailbox) -> None:
         self.name, self.mailbox = name, mailbox
-        self.stream = SimpleNamespace(camera=name, reset=lambda reason: self.resets.append(reason))
+        self.stream = SimpleNamespace(reset=lambda reason: self.resets.append(reason), next_subnetwork=0)
+        self.stream.take_turn = lambda turn: setattr(self.stream, "next_subnetwork", turn)
         self.resets: list[str] = []
         self.published: list[str] = []
         self.troubles: list[str] = []
@@ -113,6 +114,16 @@ def test_frames_that_wait_together_are_one_step(scene: Scene) -> None:
     assert scene.steps == [["a1"], ["a2", "b2", "c1"]]
     assert [camera.published for camera in scene.cameras.values()] == [["a1", "a2"], ["b2"], ["c1"]]
     assert scene.worker.images_per_step == 2.0
+
+
+def test_cameras_take_the_sub_network_that_most_of_them_are_at(scene: Scene) -> None:
+    scene.cameras["b"].stream.next_subnetwork = 1
+    scene.go(100)
+    with scene.waiting._changed:
+        scene.send("a1", "b1", "c1")
+    scene.wait_for_steps(1)
+    scene.end()
+    assert [camera.stream.next_subnetwork for camera in scene.cameras.values()] == [0, 0, 0]
 
 
 def test_no_camera_starves_beside_one_that_is_far_too_fast(scene: Scene) -> None:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tdnet_ros.errors import StaleFrame
 from tdnet_ros.node.camera import Camera, Picture
@@ -55,6 +55,7 @@ class Worker:
         """Nothing, and every camera a suspect, after an exception: it does not tell whose frame it was."""
         if len(due) < 2:
             return {}
+        self._align(due)
         try:
             return self._segment(due)
         except Exception as error:
@@ -64,6 +65,17 @@ class Worker:
         # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
         self._segmenter.runtime.release_unused()
         return {}
+
+    def _align(self, due: Iterable[Camera]) -> None:
+        """Let the cameras take the same sub-network, where they can.
+
+        A camera that has lost an image would else be of another batch than the others for good.
+        """
+        turns = Counter(camera.stream.next_subnetwork for camera in due)
+        common = turns.most_common(1)[0][0]
+        for camera in due:
+            if camera.stream.next_subnetwork != common:
+                camera.stream.take_turn(common)
 
     def _segment(self, due: Mapping[Camera, Picture]) -> dict[Camera, Segmentation | StaleFrame]:
         confidence = any(camera.wants_confidence for camera in due)

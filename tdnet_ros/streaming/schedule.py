@@ -26,9 +26,8 @@ class Plan:
 class Schedule(Protocol):
     """Decides frame by frame; asking for a plan does not advance it."""
 
-    @property
-    def next_subnetwork(self) -> int:
-        """The one whose turn it is."""
+    #: The sub-network whose turn it is.
+    next_subnetwork: int
 
     def plan(self, motion: MotionField | None) -> Plan:
         """The plan of the next frame, given the motion from it to the last keyframe; None where nothing tells it."""

@@ -26,6 +26,9 @@ from tdnet_ros.video.motion import MotionSource
 if TYPE_CHECKING:
     from tdnet_ros.streaming.segmenter import Segmenter
 
+#: Between two frames that are segmented out of turn lie at least so many others.
+IN_TURN_FRAMES = 8
+
 
 @dataclass(frozen=True)
 class StageTimes:
@@ -99,6 +102,7 @@ class SegmentationStream:
         self._measured: tuple[bool, float] | None = None  # keyframe or not, and what it took, of the last frame
         self._fresh = True
         self._pending_reason: str | None = None
+        self._in_turn = IN_TURN_FRAMES  # frames since one was out of turn
         self.resets = 0
         self.settings = settings
 
@@ -156,6 +160,25 @@ class SegmentationStream:
         """The next frame that is segmented is a keyframe; in a network without keyframes every frame is as good."""
         self._schedule.request_keyframe(reason)
 
+    @property
+    def next_subnetwork(self) -> int:
+        """The sub-network whose turn it is, unless a keyframe is due."""
+        return self._schedule.next_subnetwork
+
+    def take_turn(self, subnetwork: int) -> bool:
+        """Let that sub-network be the next out of turn, as of another camera's stream; whether that can be.
+
+        Only with two sub-networks, whose window then has one order all the same, and only on a full window; and not
+        again for IN_TURN_FRAMES frames, or the other sub-network's entry would grow old unseen.
+        """
+        network = self.segmenter.network
+        if network.info.subnetworks != 2 or self._in_turn < IN_TURN_FRAMES:
+            return False
+        if not network.is_warm(self.state, subnetwork):
+            return False
+        self._schedule.next_subnetwork, self._in_turn = subnetwork, 0
+        return True
+
     def report_latency(self, measured_ms: float) -> None:
         """What the last frame took by a measure of the caller's, such as its age when its mask was out.
 
@@ -206,6 +229,7 @@ class SegmentationStream:
         """Take over the state after the planned frame; the reason of the reset that was due before it."""
         self.state, self.memory.last, self._fresh = state, remembered, False
         self._schedule.advance(plan)
+        self._in_turn += 1
         if plan.keyframe and self._source is not None:
             self._source.make_keyframe()
         self._measured = (plan.keyframe, step_ms)

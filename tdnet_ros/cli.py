@@ -16,6 +16,7 @@ from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.evaluation.commands import accuracy, compare, evaluate, make_bag
 from tdnet_ros.export_command import export
 from tdnet_ros.model_commands import convert, models
+from tdnet_ros.profile_command import profile
 from tdnet_ros.training.commands import train
 
 _TRANSPORTS = ("auto", "raw", "compressed", "ffmpeg", "foxglove", "compressed_video")
@@ -242,7 +243,21 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-COMMANDS = (demo, segment, play, evaluate, compare, accuracy, make_bag, train, export, convert, benchmark, models)
+COMMANDS = (
+    demo,
+    segment,
+    play,
+    evaluate,
+    compare,
+    accuracy,
+    make_bag,
+    train,
+    export,
+    convert,
+    benchmark,
+    profile,
+    models,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -52,6 +52,25 @@ def test_a_still_picture_blends_as_the_equation_says() -> None:
     assert torch.allclose(step(memory, picture, second), expected[0], atol=1e-3)
 
 
+def test_a_frame_without_a_past_is_seen_in_a_mirror_too() -> None:
+    picture = next(iter(Street(4, HEIGHT, WIDTH))).image
+    segmenter = Segmenter(input_height=HEIGHT)
+
+    def masks(*pictures: np.ndarray) -> list[np.ndarray]:
+        stream = segmenter.stream()
+        return [
+            stream.step(Frame(each, stamp_ns=i * PERIOD_NS), confidence=True).mask for i, each in enumerate(pictures)
+        ]
+
+    mirrored = np.ascontiguousarray(picture[:, ::-1])
+    (first,), (second,) = masks(picture), masks(mirrored)
+    # Both are means of the same two views, so that only their rounding differs.
+    assert (first == second[:, ::-1]).mean() > 0.999
+    segmenter = Segmenter(input_height=HEIGHT, score_memory=0)
+    (first,), (second,) = masks(picture), masks(mirrored)
+    assert (first == second[:, ::-1]).mean() < 0.999, "a network by itself is not symmetric"
+
+
 def test_the_past_moves_with_the_picture() -> None:
     memory, shift = ScoreMemory(0.9), 8
     edges = np.arange(32)[None].repeat(24, 0) // 8 % CLASSES

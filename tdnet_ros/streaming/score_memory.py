@@ -7,6 +7,7 @@ probabilities of the frame before are carried along by the motion between the tw
 
 with p_t the network's own softmax, m the motion and trust how alike the two pictures are at the two places. Where
 something new comes into view, trust is low and the network decides alone. Works behind every network and engine.
+A frame without a past, the first one after a reset, is segmented twice, the second time mirrored.
 Propagating results by optical flow is old (Deep Feature Flow, CVPR 2017, does it with features between keyframes);
 that the blend is recurrent is as in a Kalman filter of constant gain.
 """
@@ -81,6 +82,13 @@ class ScoreMemory:
         is_cut = motion.unusable_share > self.cut_share
         return Look(Remembered(picture), None if is_cut else motion, is_cut)
 
+    def wants_second_look(self, look: Look) -> bool:
+        """Whether there is no past that the frame could be blended with.
+
+        Such a frame is segmented twice, the second time mirrored, and the mean of the two takes the past's place.
+        """
+        return look.seen is not None and (self.last is None or self.last.probabilities is None)
+
     def blend(self, scores: Tensor, look: Look) -> tuple[Tensor, Remembered | None]:
         """Scores (1, classes, rows, columns) of the frame that was looked at -> blended ones, and what to remember.
 
@@ -99,6 +107,12 @@ class ScoreMemory:
         past = F.grid_sample(last.probabilities, grid, padding_mode="border", align_corners=False)
         blended = now.lerp_(past, share)
         return blended.clamp(min=_SMALLEST_PROBABILITY).log(), Remembered(seen.picture, blended)
+
+
+def mean_of_views(scores: Tensor, others: Tensor) -> Tensor:
+    """Scores (B, classes, h, w) of two views of the same pictures -> scores whose softmax is the mean of the two's."""
+    mean = (scores.float().softmax(1) + others.float().softmax(1)) / 2
+    return mean.clamp(min=_SMALLEST_PROBABILITY).log()
 
 
 def _on_grid(

@@ -17,7 +17,7 @@ from tdnet_ros.networks.masks import Decoded
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
 from tdnet_ros.streaming.engines import Engine
 from tdnet_ros.streaming.runtime import Runtime
-from tdnet_ros.streaming.score_memory import Remembered
+from tdnet_ros.streaming.score_memory import Remembered, mean_of_views
 from tdnet_ros.streaming.stream import Begun, SegmentationStream, StageTimes
 from tdnet_ros.video.frame import Frame
 
@@ -75,12 +75,17 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
     for turn, image, motion in zip(turns, images, motions, strict=True):
         network.check_plan(turn.step, image, motion)
     moved = time.perf_counter()
-    scores, *kept = engine.compute(turns[0].step, _stacked(images), *_read(network, turns, motions))
+    past = _read(network, turns, motions)
+    scores, *kept = engine.compute(turns[0].step, _stacked(images), *past)
+    views = list(torch.split(scores, 1))
+    alone = [i for i, turn in enumerate(turns) if not past and turn.stream.memory.wants_second_look(turn.begun.look)]
+    if alone:
+        mirrored = _mirrored_scores(engine, turns[0].step, _stacked([images[i] for i in alone]))
+        for i, second in zip(alone, torch.split(mirrored, 1), strict=True):
+            views[i] = mean_of_views(views[i], second)
     runtime.synchronise()
     inferred = time.perf_counter()
-    blended = [
-        turn.stream.memory.blend(own, turn.begun.look) for turn, own in zip(turns, torch.split(scores, 1), strict=True)
-    ]
+    blended = [turn.stream.memory.blend(own, turn.begun.look) for turn, own in zip(turns, views, strict=True)]
     size = (turns[0].frame.height, turns[0].frame.width)
     decoded = network.decode_mask(_stacked([own for own, _ in blended]), size, confidence)
     pictures = list(_pictures(decoded))
@@ -109,6 +114,12 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
             )
         )
     return outcomes
+
+
+def _mirrored_scores(engine: Engine, step: StepPlan, images: Tensor) -> Tensor:
+    """Scores (B, classes, h, w) of images without a past (B, 3, H, W), seen in a mirror and turned back."""
+    mirrored = images.flip(3).contiguous(memory_format=torch.channels_last)
+    return engine.compute(step, mirrored)[0].flip(3)
 
 
 def _motion(turn: Turn, image: Tensor) -> Tensor | None:

@@ -99,6 +99,22 @@ def test_bare_bitstreams_and_other_containers_keep_the_rate(tmp_path: Path, suff
     assert np.allclose(np.diff(times_ms), period_ms, atol=1) and len(times_ms) == COUNT
 
 
+@pytest.mark.parametrize("rate_hz", [0.0, 5.0])
+def test_pictures_coded_in_another_order_are_stamped_in_the_order_they_are_shown_in(
+    tmp_path: Path, rate_hz: float
+) -> None:
+    path = write_video(tmp_path / "a.mp4", bf="2", **{"b-adapt": "0"})
+    items = list(PacketCamera(open_source(path), "ffmpeg", "front", rate_hz).images())
+    period_ns = 10**9 // (rate_hz or RATE_HZ)
+    assert [item.time_ns for item in items] == [index * period_ns for index in range(COUNT)]
+    messages = [serialize_message(item.message(item.time_ns + item.ahead_ns)) for item in items]
+    pictures, decoder = decode_all(map(ffmpeg_packet, messages))
+    assert decoder.fault == "B-frames" and decoder.lost == 0
+    assert [picture.packet.stamp_ns for picture in pictures] == [index * period_ns for index in range(COUNT)]
+    for number, decoded in enumerate(pictures):
+        assert abs(decoded.rgb().mean() - picture(number).mean()) < 4
+
+
 def test_h265_goes_by_the_name_that_the_message_has_for_it(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", "libx265", **{"x265-params": "log-level=none:bframes=0"})
     camera = PacketCamera(open_source(path), "foxglove", "front")

@@ -86,7 +86,8 @@ def _newest_masks(result: ReplayResult) -> Iterator[tuple[Mask | None, int]]:
     """For every sent frame its mask, or the newest of an earlier one, and how many frames old that is."""
     masks = read_masks(result.bag, MASK_TOPIC)
     following, newest, age = next(masks, None), None, 0
-    for frame in result.sent:
+    # A video's packets may be sent in another order than their pictures are shown in.
+    for frame in sorted(result.sent, key=lambda frame: int(frame["stamp_ns"])):
         age += 1
         while following is not None and following.stamp_ns <= frame["stamp_ns"]:
             newest, age, following = following, 0, next(masks, None)

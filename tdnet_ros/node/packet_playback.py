@@ -87,32 +87,36 @@ class PacketCamera:
 
         They are counted through all rounds, as one camera would.
         """
-        lap_start_ns, last_ns, last_stamp_ns, sent = 0, 0, -1, 0
+        lap_start_ns, last_ns, sent, warned = 0, 0, 0, self._transport != "foxglove"
         while True:
             for index, packet in enumerate(self._packets()):
                 if duration_s and packet.received_ns >= duration_s * _NS:
                     break
-                if packet.stamp_ns < last_stamp_ns and self._transport == "foxglove":
+                ahead_ns = 0 if self._source.has_clock else packet.stamp_ns - packet.received_ns
+                if ahead_ns and not warned:
                     _log.warning("%s has B-frames, which CompressedVideo excludes", self._source.name)
-                last_stamp_ns = packet.stamp_ns
+                    warned = True
                 last_ns = max(last_ns, lap_start_ns + packet.received_ns)
                 key = packet.is_keyframe or starts_group(packet.codec, packet.data)
                 made = partial(self._make, replace(packet, pts=sent, is_keyframe=key), self._source.size)
-                yield Outgoing(index, last_ns, packet.stamp_ns, made)
+                yield Outgoing(index, last_ns, packet.stamp_ns, made, ahead_ns)
                 sent += 1
             if not loop:
                 return
-            lap_start_ns, last_stamp_ns = last_ns + round(_NS / self._source.rate_hz), -1
+            lap_start_ns = last_ns + round(_NS / self._source.rate_hz)
 
     def _packets(self) -> Iterator[VideoPacket]:
-        """With ``received_ns`` counted from the first."""
+        """With ``received_ns`` counted from the first, both times of a file at the rate that is asked for."""
         start_ns: int | None = None
         for index, packet in enumerate(self._stored()):
             start_ns = packet.received_ns if start_ns is None else start_ns
-            time_ns = (
-                round(index * _NS / self._steady_rate_hz) if self._steady_rate_hz else packet.received_ns - start_ns
-            )
-            yield replace(packet, received_ns=time_ns)
+            time_ns, stamp_ns = packet.received_ns - start_ns, packet.stamp_ns
+            if self._steady_rate_hz:
+                steady_ns = round(index * _NS / self._steady_rate_hz)
+                if not self._source.has_clock:
+                    stamp_ns = round(stamp_ns * steady_ns / time_ns) if time_ns else 0
+                time_ns = steady_ns
+            yield replace(packet, received_ns=time_ns, stamp_ns=stamp_ns)
 
     def _stored(self) -> Iterator[VideoPacket]:
         from tdnet_ros.video.bag_source import PacketBagSource  # asks for the rosbags library

@@ -36,13 +36,15 @@ class Outgoing:
     """One image that is ready to go at ``time_ns`` of the playback's timeline.
 
     ``message`` makes what rclpy publishes out of the header's stamp in ns. With ``stamp_ns``, the original one, a
-    stored message stays as it is to the last byte.
+    stored message stays as it is to the last byte. ``ahead_ns``: what it shows lies so much later on the source's
+    timeline than its place in the order of sending, where pictures are coded in another order than they are shown in.
     """
 
     index: int
     time_ns: int
     stamp_ns: int
     message: Callable[[int], Any]
+    ahead_ns: int = 0
 
 
 class Camera:

@@ -182,8 +182,11 @@ class Player:
                 self._publish(outgoing, original_ns, late_ns)
 
     def _publish(self, outgoing: Outgoing, original_ns: int, late_ns: int) -> None:
-        now = self._settings.stamps == "now"
-        stamp_ns = self.node.get_clock().now().nanoseconds if now else original_ns
+        if self._settings.stamps == "now":
+            ahead_ns = round(outgoing.ahead_ns / self._settings.rate)
+            stamp_ns = self.node.get_clock().now().nanoseconds + ahead_ns
+        else:
+            stamp_ns = original_ns + outgoing.ahead_ns
         message = outgoing.message(stamp_ns)
         steady_ns = time.monotonic_ns()
         self._publisher.publish(message)

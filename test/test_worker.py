@@ -172,6 +172,20 @@ def test_an_exception_costs_the_other_cameras_no_frame(scene: Scene) -> None:
     assert a.resets == ["MemoryError while several cameras were segmented together"]
 
 
+def test_exception_in_decoding_ends_neither_the_worker_nor_other_frames(scene: Scene) -> None:
+    scene.go(100)
+    scene.cameras["a"].take = lambda: [][0]  # type: ignore[method-assign]
+    with scene.waiting._changed:
+        scene.send("a1", "b1")
+    scene.wait_for_steps(1)
+    del scene.cameras["a"].take
+    scene.send("a2")
+    scene.wait_for_steps(2)
+    scene.end()
+    assert scene.cameras["a"].published == ["a2"] and scene.cameras["b"].published == ["b1"]
+    assert scene.cameras["a"].troubles[0].startswith("IndexError")
+
+
 def test_a_stale_frame_is_its_own_cameras_trouble(scene: Scene) -> None:
     scene.go(100)
     with scene.waiting._changed:

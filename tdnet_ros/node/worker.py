@@ -41,7 +41,7 @@ class Worker:
 
     def _work(self) -> None:
         while self._waiting.wait():
-            due = {camera: picture for camera in self._cameras if (picture := camera.take()) is not None}
+            due = self._take()
             results = self._segment_together({camera: due[camera] for camera in due if camera not in self._suspects})
             for camera in due:
                 if camera not in results:
@@ -50,6 +50,16 @@ class Worker:
                         results |= self._segment({camera: due[camera]})
                         self._suspects.remove(camera)
             self._publish(due, results)
+
+    def _take(self) -> dict[Camera, Picture]:
+        """The newest frame of every camera that has one."""
+        due: dict[Camera, Picture] = {}
+        for camera in self._cameras:
+            with camera.attended():
+                picture = camera.take()
+                if picture is not None:
+                    due[camera] = picture
+        return due
 
     def _segment_together(self, due: Mapping[Camera, Picture]) -> dict[Camera, Segmentation | StaleFrame]:
         """Nothing, and every camera a suspect, after an exception: it does not tell whose frame it was."""

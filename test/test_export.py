@@ -16,11 +16,14 @@ import onnx
 import pytest
 import torch
 from seeded_weights import seeded_picture
+from tiny_network import TinyUnitedVariant, tiny_weights
 from torch import Tensor, nn
 
+from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.cli import main
 from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.networks import SegmentationNetwork, StepPlan, TDNet, build_network, load_network
+from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.export import MANIFEST, export_network, network_without_weights, read_manifest
 from tdnet_ros.networks.layers import fold_batch_norm
 from tdnet_ros.networks.network import image_size
@@ -173,6 +176,25 @@ def test_a_segmenter_takes_the_folder_in_place_of_weights(folder: Path) -> None:
         found, expected = (stream.step(Frame(pixels, stamp_ns=index + 1)) for stream in streams)
         assert found.mask.shape == (120, 180)
         assert np.mean(found.mask != expected.mask) < 1e-3
+
+
+def test_a_network_with_keyframes_is_exported_with_the_frames_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOG, "united2", TinyUnitedVariant(subnetworks=2))
+    weights = tiny_weights("united2")
+    manifest = export_network(load_network("united2", weights), tmp_path, (64, 96))
+    plans = {(step.plan.subnetwork, step.plan.sources, step.plan.scale, step.plan.fused) for step in manifest.steps}
+    between = {(0, (1,), 0.5, True), (1, (0,), 0.5, True)}
+    assert plans >= between | {(0, (), 1.0, False), (0, (1,), 1.0, False), (1, (0,), 1.0, False)}
+    assert read_manifest(tmp_path) == manifest
+    streams = Segmenter(weights=tmp_path).stream(), Segmenter("united2", weights, "cpu").stream()
+    clip = DriveClip(64, 96, seed=1)
+    for index in range(5):
+        frame = Frame(clip.picture(index), stamp_ns=index + 1)
+        found, expected = (stream.step(frame) for stream in streams)
+        assert found.plan == expected.plan and found.plan.keyframe == (index == 0)
+        assert np.mean(found.mask != expected.mask) < 2e-3
 
 
 def test_half_precision_is_exported_as_such(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks.catalog import build_network, network_info
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
+from tdnet_ros.networks.network import SegmentationNetwork, StepPlan
 from tdnet_ros.networks.onnx_step import OPSET, input_names, onnx_step, output_names
+from tdnet_ros.networks.plan_walk import Met, walk_plans
 
 MANIFEST = "manifest.json"
 #: Precisions that ONNX runtimes compute in, everywhere.
@@ -105,22 +106,15 @@ def export_network(
     return manifest
 
 
-def meet_every_plan(
-    network: SegmentationNetwork, image: Tensor
-) -> dict[StepPlan, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """By plan what a step reads and what it gives, for every plan that a rotation meets wherever it starts."""
-    count = network.info.subnetworks
-    met: dict[StepPlan, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {}
+def meet_every_plan(network: SegmentationNetwork, image: Tensor) -> dict[StepPlan, Met]:
+    """By plan what a step reads and what it gives, for every plan that a stream meets, wherever it starts.
+
+    Frames between keyframes have the scale of the weights, ``info.low_resolution``.
+    """
+    info = network.info
+    scales = [info.low_resolution] if info.keyframe_interval > 1 else None
     with torch.no_grad():
-        for first in range(count):
-            state = network.initial_state()
-            for subnetwork in (index % count for index in range(first, first + 2 * count - 1)):
-                plan = network.plan(state, subnetwork)
-                if plan not in met:
-                    cached = network.cached(state, plan)
-                    met[plan] = cached, network.compute(plan, image, *cached)
-                state = network.remember(state, plan, image_size(image), met[plan][1][1:])
-    return met
+        return walk_plans(network, image, scales, firsts=range(info.subnetworks))
 
 
 def export_folder(weights: object) -> Path | None:
@@ -153,7 +147,8 @@ def network_without_weights(manifest: Manifest) -> SegmentationNetwork:
 
 def _file_name(plan: StepPlan) -> str:
     past = "".join(f"_{source}" for source in plan.sources)
-    return f"subnetwork_{plan.subnetwork}{'_after' + past if past else '_alone'}.onnx"
+    reduced = f"_at_{plan.scale:g}" if plan.scale != 1 or plan.fused else ""
+    return f"subnetwork_{plan.subnetwork}{'_after' + past if past else '_alone'}{reduced}.onnx"
 
 
 def _describe(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[ExportedTensor, ...]:
@@ -215,7 +210,9 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
     )
     steps = tuple(
         ExportedStep(
-            StepPlan(each["subnetwork"], tuple(each["sources"])),
+            StepPlan(
+                each["subnetwork"], tuple(each["sources"]), float(each.get("scale", 1)), bool(each.get("fused", False))
+            ),
             _bare_name(each["file"]),
             _tensors(each["inputs"]),
             _tensors(each["outputs"]),

@@ -12,6 +12,8 @@ from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks import AUTO, load_network
 from tdnet_ros.networks.export import export_folder
 from tdnet_ros.networks.loading import Weights
+from tdnet_ros.networks.network import StepPlan
+from tdnet_ros.networks.plan_walk import walk_plans
 from tdnet_ros.streaming.continuity import ContinuityLimits
 from tdnet_ros.streaming.engines import build_engine
 from tdnet_ros.streaming.exported import open_export
@@ -21,7 +23,6 @@ from tdnet_ros.streaming.score_memory import ScoreMemory
 from tdnet_ros.streaming.settings import StreamSettings
 from tdnet_ros.streaming.stream import Segmentation, SegmentationStream
 from tdnet_ros.streaming.together import Turn, batches, segment_batch
-from tdnet_ros.streaming.warm_up import meet_every_plan
 from tdnet_ros.video.frame import Frame
 
 #: Chosen on rendered streets (``python -m benchmarks.steadiness``): flicker 6.3 % without a memory, 4.0, 3.2 and 2.9 %
@@ -138,13 +139,16 @@ class Segmenter:
         The first frames should not be slow: an engine prepares a step when it first meets it.
         """
         settings, network = self.settings, self.network.info
+        scales = settings.scales(network) if settings.alternates(network) else None
+        # Steps that need no preparation are met once, whatever the order of their window.
+        kind = _as_it_is if self.engine.prepares else _without_order
         frame, size = Frame(np.zeros((height, width, 3), np.uint8), stamp_ns=1), self.network_size(height, width)
         for batch in {1, cameras}:
             streams = [self.stream() for _ in range(batch)]
             with self.runtime.inference():
                 images = [stream.preprocess(frame, size) for stream in streams]
                 image = images[0] if batch == 1 else torch.cat(images)
-                meet_every_plan(self.engine, image, settings.scales(network), settings.alternates(network))
+                walk_plans(self.network, image, scales, self.engine.compute, kind)
             self.step_together([(stream, frame) for stream in streams], confidence=True)
 
     def _check_streams(self, streams: Sequence[SegmentationStream]) -> None:
@@ -153,3 +157,11 @@ class Segmenter:
                 raise StateError("stream belongs to another segmenter, expected one that stream() of this one made")
         if len(set(streams)) < len(streams):
             raise StateError(f"frames are of {len(set(streams))} streams, expected {len(streams)}: one frame of each")
+
+
+def _as_it_is(plan: StepPlan) -> object:
+    return plan
+
+
+def _without_order(plan: StepPlan) -> object:
+    return plan.subnetwork, len(plan.sources), plan.scale, plan.fused

@@ -103,7 +103,9 @@ def _judge(health: Health, report: Report, parameters: SegmentationParameters, e
     if health.last_input_s is None:
         return DiagnosticStatus.OK, f"waiting for the first image on {report.topic}"
     if health.last_error_s is not None and now - health.last_error_s < _MEMORY_S:
-        return DiagnosticStatus.WARN, health.last_error
+        # Trouble with some frames is a warning; with all of them, nobody has seen a mask for as long as we remember.
+        blind = now - health.activated_s > _MEMORY_S and not len(health.node_ms.recent())
+        return DiagnosticStatus.ERROR if blind else DiagnosticStatus.WARN, health.last_error
     if len(report.publishers) > 1:
         names = ", ".join(report.publishers)
         return DiagnosticStatus.WARN, f"{len(report.publishers)} publishers on {report.topic} ({names}), expected one"

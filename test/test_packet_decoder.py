@@ -113,6 +113,23 @@ def test_joining_waits_for_a_keyframe_in_every_codec(codec: str, encoder: str) -
     assert (decoder.waited, decoder.damaged) == (GOP - 2, 0)
 
 
+def test_a_stream_that_refreshes_its_pictures_part_by_part_recovers_when_all_are() -> None:
+    """There is one IDR picture, at its beginning; recovery points say after how many pictures all is right."""
+    options = {**FOLLOWABLE, "x264-params": "intra-refresh=1"}
+    packets = packets_of(encoded(gop=12, count=30, **options), counted=False)
+    whole, _ = decode_all(packets)
+    found, decoder = decode_all(packets[:5] + packets[6:])
+    errors = [
+        float(np.abs(np.subtract(whole[n + (n > 4)].rgb(), found[n].rgb(), dtype=float)).mean()) for n in range(29)
+    ]
+    first = next(n for n in range(5, 29) if found[n].intact)
+    assert errors[5] > 1 and 10 < first < 20 and decoder.lost == 1
+    assert all(picture.intact == (error == 0) for picture, error in zip(found, errors, strict=True))
+    joined, decoder = decode_all(packets[3:])
+    assert decoder.waited == 9 and joined[0].packet == found[first].packet
+    assert all(picture.intact for picture in joined)
+
+
 def test_a_sender_that_starts_again_is_waited_for() -> None:
     first, second = packets_of(encoded())[:9], packets_of(encoded())[2:9]
     again = [replace(packet, stamp_ns=packet.stamp_ns + 10**10) for packet in second]

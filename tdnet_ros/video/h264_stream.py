@@ -12,20 +12,27 @@ from tdnet_ros.video import h264_syntax as syntax
 class AccessUnit:
     """What the headers of one packet say.
 
-    ``is_entry``: decoding may start here (an IDR picture or a recovery point). ``is_intra``: all slices are I slices.
-    ``lost``: so many reference pictures are missing before this one, by frame_num (clause 7.4.3). ``fault`` says why
-    the picture's vectors don't point into the picture before, '' when they do. ``coded_size`` is (width, height).
+    ``recovers_after``: where decoding may start here, the number of pictures after which all is right: 0 for an IDR
+    picture, more at a recovery point of a stream that refreshes pictures part by part; else None. ``is_intra``: all
+    slices are I slices. ``lost``: so many reference pictures are missing before this one, by frame_num (clause 7.4.3).
+    ``fault`` says why the picture's vectors don't point into the picture before, '' when they do. ``coded_size`` is
+    (width, height).
     """
 
-    is_entry: bool
+    recovers_after: int | None
     is_intra: bool
     lost: int
     fault: str
     coded_size: tuple[int, int]
 
+    @property
+    def is_entry(self) -> bool:
+        """Whether decoding may start here."""
+        return self.recovers_after is not None
+
 
 #: A picture that needs others, of a stream that was joined before its parameter sets came.
-_BEFORE_PARAMETERS = AccessUnit(is_entry=False, is_intra=False, lost=0, fault="", coded_size=(0, 0))
+_BEFORE_PARAMETERS = AccessUnit(recovers_after=None, is_intra=False, lost=0, fault="", coded_size=(0, 0))
 
 
 class HeaderWatch:
@@ -49,7 +56,8 @@ class HeaderWatch:
         Raises DecodeError when a header is cut off or makes no sense.
         """
         slices: list[syntax.SliceHeader] = []
-        is_recovery_point, units = False, 0
+        recovers_after: int | None = None
+        units = 0
         for unit in syntax.nal_units(data):
             units += 1
             if unit.kind == syntax.SLICE and not self._pictures:
@@ -63,12 +71,12 @@ class HeaderWatch:
                 picture = syntax.read_picture_parameters(unit)
                 self._pictures[picture.number] = picture
             elif unit.kind == syntax.SUPPLEMENTAL:
-                is_recovery_point = is_recovery_point or syntax.has_recovery_point(unit)
+                recovers_after = recovers_after if recovers_after is not None else syntax.recovery_frames(unit)
         if not units:
             raise DecodeError(f"H.264 packet of {len(data)} bytes has no start code, expected Annex B (00 00 01)")
-        return self._picture(slices, is_recovery_point) if slices else None
+        return self._picture(slices, recovers_after) if slices else None
 
-    def _picture(self, slices: list[syntax.SliceHeader], is_recovery_point: bool) -> AccessUnit:
+    def _picture(self, slices: list[syntax.SliceHeader], recovers_after: int | None) -> AccessUnit:
         first = slices[0]
         numbers = 1 << first.sequence.frame_number_bits
         lost = 0
@@ -84,7 +92,7 @@ class HeaderWatch:
             self._next_frame_number = first.frame_number
         self._after_unreferenced = not first.is_reference
         return AccessUnit(
-            is_entry=first.is_idr or is_recovery_point,
+            recovers_after=0 if first.is_idr else recovers_after,
             is_intra=all(header.kind in (syntax.I_SLICE, syntax.SI_SLICE) for header in slices),
             lost=lost,
             fault=fault,

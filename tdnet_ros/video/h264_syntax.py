@@ -246,8 +246,11 @@ def read_slice_header(
     return SliceHeader(kind, is_idr, unit.is_reference, frame_number, references, reorders, sequence)
 
 
-def has_recovery_point(unit: NalUnit) -> bool:
-    """Whether a supplemental unit announces that decoding may start here without an IDR picture (D.1.8)."""
+def recovery_frames(unit: NalUnit) -> int | None:
+    """After how many pictures all is right when decoding starts here without an IDR picture (D.1.8).
+
+    None for a supplemental unit without a recovery point.
+    """
     payload, position = unit.payload, 0
     while position + 1 < len(payload) and payload[position] != 0x80:
         kind = size = 0
@@ -258,6 +261,6 @@ def has_recovery_point(unit: NalUnit) -> bool:
             size, position = size + 255, position + 1
         size, position = size + (payload[position] if position < len(payload) else 0), position + 1
         if kind == _RECOVERY_POINT:
-            return True
+            return _Bits(payload[position:]).unsigned()
         position += size
-    return False
+    return None

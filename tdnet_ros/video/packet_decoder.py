@@ -58,7 +58,8 @@ class DecodedPicture:
 
     ``motion`` leads to the picture that came out before this one; it is None where the stream has no vectors that can
     be followed (PacketDecoder.fault says why) and the motion has to be measured, and broken after a loss in any stream.
-    ``intact`` is False from a loss to the next IDR picture: what the decoder shows then is partly invented.
+    ``intact`` is False from a loss to the next IDR picture, or until a stream without those has refreshed all parts of
+    its pictures: what the decoder shows then is partly invented.
     """
 
     packet: VideoPacket
@@ -171,6 +172,7 @@ class PacketDecoder:
         self._gaps: deque[tuple[int, Break]] = deque(maxlen=_LONGEST_DELAY)
         self._last_intra = False
         self._intact = True
+        self._recovers_at: int | None = None
         self._blocks: tuple[tuple[int, ...], BlockVectors] | None = None
 
     def _miss(self) -> None:
@@ -244,13 +246,21 @@ class PacketDecoder:
         if picture.is_corrupt:  # cut off, and filled up by the decoder: it does tell that much
             self.damaged += 1
             gap = gap or Break.LOSS
-        if picture.key_frame and not picture.is_corrupt:
-            self._intact = True
-        elif gap is Break.LOSS:
-            self._intact = False
+        self._judge(picture, unit, gap)
         motion = self._motion(picture, unit, gap)
         self._last_intra = unit is not None and unit.is_intra
         return DecodedPicture(waiting.packet, picture, motion, self._intact)
+
+    def _judge(self, picture: av.VideoFrame, unit: AccessUnit | None, gap: Break | None) -> None:
+        """Whether nothing of the picture is invented."""
+        index, recovers_after = cast(int, picture.pts), unit.recovers_after if unit is not None else None
+        if gap is Break.LOSS or (gap is Break.START and recovers_after):
+            self._intact, self._recovers_at = False, None
+        if not self._intact and recovers_after is not None and self._recovers_at is None and not picture.is_corrupt:
+            self._recovers_at = index + recovers_after
+        is_key = picture.key_frame and not picture.is_corrupt and not recovers_after
+        if is_key or (self._recovers_at is not None and index >= self._recovers_at):
+            self._intact, self._recovers_at = True, None
 
     def _motion(self, picture: av.VideoFrame, unit: AccessUnit | None, gap: Break | None) -> MotionField | None:
         if gap is not None:

@@ -202,6 +202,7 @@ class CodecMotion(MotionSource):
     def __init__(self, fallback: MotionSource) -> None:
         super().__init__(fallback.cut_share)
         self.fallback = fallback
+        self._is_told = False
         self._size: tuple[int, int] | None = None
 
     @property
@@ -215,10 +216,12 @@ class CodecMotion(MotionSource):
 
     @property
     def measured(self) -> Measured | None:
-        return self.fallback.measured
+        """Of frames without vectors: what is measured at an I-frame now and then continues nothing."""
+        return None if self._is_told else self.fallback.measured
 
     def step(self, frame: Frame) -> MotionField:
         motion = frame.motion
+        self._is_told = motion is not None
         size, last_size = (frame.height, frame.width), self._size
         self._size = size
         if motion is None:

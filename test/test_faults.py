@@ -18,6 +18,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_
 
 from faulty_node import EXCEPTION, OUT_OF_MEMORY, SLOW
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from segmentation_graph import (
     PERIOD_NS,
@@ -103,6 +104,22 @@ def test_every_encoding_of_cameras_gives_masks_and_begins_a_new_window(graph: Gr
     mask = graph.mask_of(message)
     assert (mask.height, mask.width, mask.encoding, mask.step) == (90, 120, "mono8", 120)
     assert graph.latency_of(stamp_of(mask)).reason == f"reset: encoding changed from rgb8 to {encoding}"
+
+
+def test_bytes_that_are_no_message_are_refused(graph: Graph) -> None:
+    """As a broken or hostile publisher sends them: cut off, with lengths beyond their end, of other encapsulations."""
+    whole = bytes(serialize_message(image(0)))
+    broken = [whole[:length] for length in (4, 10, 30, 60, len(whole) - 8)]
+    broken += [whole[:start] + b"\xff" * 4 + whole[start + 4 :] for start in (12, 32)]
+    broken += [b"\0\0" + whole[2:], b"\x13\x37" + whole[2:], b"\0\0\0I", b"\0\0\0\3\0"]
+    rejected = int(now(graph)["images rejected"])
+    for count, message in enumerate(broken, 1):
+        graph.camera.publish(message)
+        status = graph.status(
+            lambda status, count=count: int(status["images rejected"]) == rejected + count, f"the refusal of {count}"
+        )
+        assert status["level"] == "1"
+        graph.mask_of(image(count))
 
 
 def test_another_frame_id_is_another_camera(graph: Graph) -> None:

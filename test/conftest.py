@@ -60,7 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def has_graph(path: Path) -> bool:
     """Whether tests of that file start processes in a ROS graph."""
     text = path.read_text(encoding="utf-8")
-    return "ros_domain" in text or "start_process" in text
+    return any(word in text for word in ("ros_domain", "start_process", "segmentation_graph"))
 
 
 def read_allowed_skips(path: Path) -> list[re.Pattern[str]]:

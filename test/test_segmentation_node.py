@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from running_process import RunningProcess
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
@@ -18,7 +15,6 @@ from segmentation_graph import (
     PERIOD_NS,
     Graph,
     image,
-    jpeg,
     picture,
     segmentation_graph,
     stamp_of,
@@ -27,8 +23,7 @@ from segmentation_graph import (
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
-from tdnet_ros.node.segmentation_node import main
-from tdnet_ros.node.transport import OVERLAY, PROFILE_VARIABLES
+from tdnet_ros.node.transport import OVERLAY
 from tdnet_ros.streaming import Segmenter
 from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.video.frame import Frame
@@ -39,12 +34,6 @@ STAGES = ("receive_ms", "decode_ms", "motion_ms", "preprocess_ms", "network_ms",
 @pytest.fixture(scope="module")
 def graph() -> Iterator[Graph]:
     with segmentation_graph() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def compressed_graph() -> Iterator[Graph]:
-    with segmentation_graph(transport="compressed") as running:
         yield running
 
 
@@ -305,78 +294,3 @@ def test_confidence_and_overlay_come_when_somebody_listens(graph: Graph) -> None
     assert mask.header == overlays[-1].header
     for subscription in subscriptions:
         graph.node.destroy_subscription(subscription)
-
-
-def test_compressed_images_give_masks(compressed_graph: Graph) -> None:
-    mask = compressed_graph.mask_of(jpeg(0))
-    assert (mask.height, mask.width) == (90, 120)
-    assert compressed_graph.latency_of(stamp_of(mask)).decode_ms > 0
-
-
-@pytest.mark.parametrize("cut", [1, 2, 200, 10_000])
-def test_truncated_jpeg_never_shows_the_picture_before(compressed_graph: Graph, cut: int) -> None:
-    compressed_graph.mask_of(jpeg(0))
-    before = counted(compressed_graph, "images rejected")
-    bad = compressed_graph.send(jpeg(1, cut=cut))
-    compressed_graph.status(lambda status: int(status["images rejected"]) == before + 1, "the rejection")
-    compressed_graph.mask_of(jpeg(2))
-    assert bad not in [stamp_of(mask) for mask in compressed_graph.masks]
-
-
-@pytest.mark.parametrize(
-    ("parameter", "said"),
-    [
-        ("weights:=/nowhere/td4.pkl", "weights is '/nowhere/td4.pkl', expected an existing weight file"),
-        ("model:=unet", "model is 'unet', expected one of"),
-        ("device:=cuda:31", "device is 'cuda:31'"),
-        ("runtime:=warp", "parameter 'runtime' is 'warp', expected one of auto, eager, compile, cudagraph"),
-        ("input_height:=-5", "parameter 'input_height' is -5, expected 0 to 4096"),
-        (
-            "input_transport:=carrier_pigeon",
-            "parameter 'input_transport' is 'carrier_pigeon', expected one of raw",
-        ),
-        ("timeout_s:=fast", "parameter 'timeout_s'"),
-        ("cameras:=[front, front]", "parameter 'cameras' names 'front' 2 times, expected once"),
-    ],
-)
-def test_wrong_setting_at_start_ends_with_one_clear_line(
-    ros_domain: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    parameter: str,
-    said: str,
-) -> None:
-    """Without a process for each: the next test has one, and it takes seconds to load torch."""
-    for name in PROFILE_VARIABLES:
-        monkeypatch.setenv(name, "")  # main chooses a profile; it goes when the test ends
-    monkeypatch.setattr(sys, "argv", ["segmentation_node", "--ros-args", "-p", parameter])
-    assert main() == 1
-    output = "".join(capfd.readouterr())
-    errors = [line for line in output.splitlines() if line.startswith("segmentation_node: error: ")]
-    assert len(errors) == 1 and said in errors[0], output
-    assert "Traceback" not in output
-
-
-def test_weights_that_do_not_fit_say_what_they_look_like(
-    start_process: Callable[..., RunningProcess],
-) -> None:
-    from tdnet_ros.streaming.models import shipped_weights
-
-    process = start_process(
-        "tdnet_ros.node.segmentation_node",
-        *("--ros-args", "-p", "model:=td4_psp18", "-p", f"weights:={shipped_weights('td2_mnv2')}"),
-    )
-    assert process.wait() == 1
-    errors = [line for line in process.output.splitlines() if line.startswith("segmentation_node: error: ")]
-    assert len(errors) == 1 and "looks like 'td2_mnv2'" in errors[0], process.output
-    assert "Traceback" not in process.output
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_in_the_middle_of_the_work_ends_the_node_cleanly(number: signal.Signals) -> None:
-    with segmentation_graph() as running:
-        running.mask_of(image())
-        for index in range(5):
-            running.send(image(index, height=720, width=1280))
-        assert running.process.stop(number) == 0, running.process.output
-        assert "Traceback" not in running.process.output

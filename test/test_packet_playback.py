@@ -15,7 +15,7 @@ pytest.importorskip("foxglove_msgs.msg", reason="interface packages are not inst
 
 from rclpy.serialization import serialize_message
 from recordings import write_folder
-from video_packets import decode_all, packet_message
+from video_packets import decode_all, packet_message, write_encoded
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.bags import BagWriter
@@ -43,16 +43,7 @@ def picture(number: int) -> np.ndarray:
 
 def write_video(path: Path, codec: str = "libx264", **options: str) -> Path:
     """A grey video, brighter from picture to picture."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=RATE_HZ)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = WIDTH, HEIGHT, "yuv420p", GOP
-        stream.options = options
-        for number in range(COUNT):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return write_encoded(path, [picture(number) for number in range(COUNT)], GOP, RATE_HZ, codec, **options)
 
 
 def sent(camera: PacketCamera, count: int, transport: str, **options: Any) -> list[tuple[int, VideoPacket]]:

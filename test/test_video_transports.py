@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import ros_arguments, write_video
+from recordings import ros_arguments
 from running_process import RunningProcess
+from video_packets import write_encoded
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 pytest.importorskip("ffmpeg_image_transport_msgs.msg", reason="interface packages are not installed: make does that")
@@ -124,7 +125,11 @@ def test_player_sends_a_videos_own_packets_to_the_node(
 ) -> None:
     """A real drive where there is one; the node starts first, and hears of the first packet, a keyframe."""
     data = os.environ.get("TDNET_ROS_DATA")
-    source = Path(data, "video", "solidWhiteRight.mp4") if data else write_video(tmp_path / "drive.mp4", COUNT, 10)
+    if data:
+        source = Path(data, "video", "solidWhiteRight.mp4")
+    else:
+        clip = DriveClip(96, 128, seed=1)
+        source = write_encoded(tmp_path / "drive.mp4", map(clip.picture, range(COUNT)), GOP, 10, bf="0")
     node = start_process(
         "tdnet_ros.node.segmentation_node",
         *ros_arguments(input_transport="ffmpeg", input_height=96, timeout_s=1000.0),

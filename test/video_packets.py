@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
+import numpy.typing as npt
 
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
 from tdnet_ros.video.packets import FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
@@ -16,6 +20,26 @@ def packets_of(data: Iterable[bytes], codec: str = "h264", counted: bool = True)
         VideoPacket(index * 10**8, index * 10**8, "front", codec, content, index if counted else None)
         for index, content in enumerate(data)
     ]
+
+
+def write_encoded(
+    path: Path,
+    pictures: Iterable[npt.NDArray[np.uint8]],
+    gop: int,
+    rate_hz: int,
+    codec: str = "libx264",
+    **options: str,
+) -> Path:
+    """A video file of RGB pictures (H, W, 3); the path."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=rate_hz)
+        stream.pix_fmt, stream.gop_size, stream.options = "yuv420p", gop, options
+        for index, picture in enumerate(pictures):
+            if index == 0:
+                stream.height, stream.width = picture.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
 
 
 def decode_all(packets: Iterable[VideoPacket]) -> tuple[list[DecodedPicture], PacketDecoder]:

@@ -273,6 +273,26 @@ def test_live_parameter_takes_effect(graph: Graph) -> None:
     assert graph.parameter("max_gap_s", 0.9) == (True, "")
 
 
+def test_keyframes_begin_and_end_while_the_node_runs(graph: Graph) -> None:
+    graph.mask_of(image(0))
+    assert graph.latency_of(graph.stamp_ns).reason == "rotation"
+    assert graph.parameter("keyframe_interval", 3) == (True, "")
+    told = []
+    for index in range(1, 5):
+        graph.mask_of(image(index))
+        told.append(graph.latency_of(graph.stamp_ns))
+    assert [each.keyframe for each in told] == [True, False, False, True]
+    assert [each.scale for each in told] == [1, 0.5, 0.5, 1]
+    assert [each.keyframe_distance for each in told] == [0, 1, 2, 0]
+    assert [each.reason for each in told[1:]] == ["between keyframes", "between keyframes", "keyframe interval"]
+    assert all(each.motion_ms > 0 for each in told)
+    successful, said = graph.parameter("low_resolution", 0.05)
+    assert not successful and said.startswith("low_resolution is 0.05, expected 0.1 to 1")
+    assert graph.parameter("keyframe_interval", 0) == (True, "")
+    graph.mask_of(image(5))
+    assert graph.latency_of(graph.stamp_ns).reason == "rotation"
+
+
 def test_confidence_and_overlay_come_when_somebody_listens(graph: Graph) -> None:
     confidences: list[Image] = []
     overlays: list[Image] = []

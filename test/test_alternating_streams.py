@@ -20,7 +20,7 @@ from video_packets import packets_of
 from benchmarks.analytic_clip import DriveClip, encode
 from tdnet_ros.errors import ConfigurationError, ImageError
 from tdnet_ros.evaluation.frames import moving_frames
-from tdnet_ros.networks.catalog import CATALOG
+from tdnet_ros.networks.catalog import CATALOG, network_info
 from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.streaming import Segmentation, SegmentationStream, Segmenter, StreamSettings
 from tdnet_ros.streaming.network_motion import NetworkMotion
@@ -181,6 +181,14 @@ def test_a_tdnet_can_be_told_to_alternate_and_else_pays_nothing(tdnet: Segmenter
     assert [plan.subnetwork for plan in plans] == [1, 0, 1, 0, 1]
     without_memory = Segmenter("tiny2", tiny_weights("tiny2"), "cpu", score_memory=0)
     assert np.isnan(without_memory.stream().step(frame(0)).times.motion_ms)
+
+
+def test_the_scale_between_keyframes_is_the_networks_own_and_a_half_where_it_knows_none() -> None:
+    settings, info = StreamSettings(), network_info("td2_mnv2")
+    assert settings.scale(info) == 0.5
+    assert settings.scale(replace(info, keyframe_interval=5, low_resolution=1.0)) == 1.0
+    assert settings.scale(replace(info, keyframe_interval=12, low_resolution=0.3)) == 0.3
+    assert StreamSettings(low_resolution=0.7).scale(replace(info, keyframe_interval=12)) == 0.7
 
 
 def test_the_budget_goes_by_what_the_caller_reports(united: Segmenter) -> None:

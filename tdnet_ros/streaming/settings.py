@@ -12,7 +12,7 @@ from tdnet_ros.video.optical_flow import FlowMotion
 
 #: Where motion to the keyframe is from: the vectors that frames bring along, else optical flow; flow alone; nowhere.
 MOTIONS = ("auto", "flow", "zero")
-#: Scale of the frames between keyframes in a network whose weights know no other than full resolution.
+#: Scale of the frames between keyframes in a network that knows no keyframes.
 _HALF = 0.5
 _SMALLEST_SCALE = 0.1
 
@@ -62,8 +62,7 @@ class StreamSettings:
 
     def scale(self, network: NetworkInfo) -> float:
         """Scale of that network's frames between keyframes."""
-        own = network.low_resolution if network.low_resolution < 1 else _HALF
-        return self.low_resolution or own
+        return self.low_resolution or (network.low_resolution if network.keyframe_interval > 1 else _HALF)
 
     def scales(self, network: NetworkInfo) -> list[float]:
         """Every scale that frames between keyframes can come to have, the budget's included."""

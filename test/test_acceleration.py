@@ -143,7 +143,7 @@ def test_a_layer_turns_to_winograd_with_its_first_large_map() -> None:
 
 def test_rows_of_channels_are_sampled_as_the_warp_samples() -> None:
     generator = torch.Generator().manual_seed(9)
-    feature = torch.randn(2, 5, 7, 9, generator=generator)
+    feature = torch.randn(2, 40, 7, 9, generator=generator)
     motion = 40 * torch.randn(2, 3, 7, 9, generator=generator)  # far beyond the border, too
     motion[:, 2] = (motion[:, 2] > 0).float()
     for warp in (Warp(), StretchedWarp()):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -82,8 +83,10 @@ class TroubledCamera:
     def __init__(self, listener: Listener, width: int, height: int, rate_hz: float) -> None:
         self._listener = listener
         self._period_s = 1 / rate_hz
-        rng = np.random.default_rng(1)
-        self._pictures = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_PICTURES)]
+        # One scene that pans to and fro: pictures without anything in common would each be a cut.
+        scene = cv2.resize(np.random.default_rng(1).integers(0, 256, (9, 16, 3), np.uint8), (width + _PICTURES, height))
+        steps = [*range(_PICTURES), *range(_PICTURES - 2, 0, -1)]
+        self._pictures = [np.ascontiguousarray(scene[:, step : step + width]) for step in steps]
         self.sent = 0
         self.faults: dict[str, int] = {}
         self._due_s = time.monotonic()
@@ -194,7 +197,7 @@ class TroubledCamera:
         if late_s > self._period_s:
             self._due_s += late_s  # a camera that was held up goes on from there, without a burst of what it missed
         time.sleep(max(0.0, -late_s))
-        pixels = self._pictures[self.sent % _PICTURES][::scale, ::scale]
+        pixels = self._pictures[self.sent % len(self._pictures)][::scale, ::scale]
         height, width, _ = pixels.shape
         data = pixels.tobytes()
         message: Any = Image(

@@ -109,8 +109,12 @@ def test_i_frames_and_the_interval_decide_on_encoded_video(united: Segmenter) ->
 def test_after_a_lost_packet_there_is_a_keyframe(united: Segmenter) -> None:
     frames = h264([picture(index) for index in range(6)], interval=12, lost=3)
     stream = united.stream()
-    assert reasons(segment(stream, frames)) == ["first frame", BETWEEN, BETWEEN, "lost packet", BETWEEN]
+    expected = ["first frame", BETWEEN, BETWEEN, "lost packet", BETWEEN]
+    assert reasons(segment(stream, frames)) == expected
     assert stream.resets == 0
+    measuring = united.stream()
+    measuring.settings = StreamSettings(motion="flow")
+    assert reasons(segment(measuring, frames)) == expected, "wherever the motion is from"
 
 
 def test_a_keyframe_that_was_skipped_under_load_is_the_next_one_and_the_chain_starts_there(united: Segmenter) -> None:

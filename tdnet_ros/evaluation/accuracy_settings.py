@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.networks import AUTO
 from tdnet_ros.streaming import SCORE_MEMORY, StreamSettings
 from tdnet_ros.streaming.models import choose_weights
@@ -60,7 +60,8 @@ class RowSettings:
     def weight_file(self) -> Path:
         """The file or folder, whether it exists or not. Raises CheckpointError for a model that ships without."""
         chosen = choose_weights(self.model, None if self.weights == SHIPPED else self.weights)
-        assert isinstance(chosen, str | Path), "a yaml file names weights, it does not hold them"
+        if not isinstance(chosen, str | Path):
+            raise CheckpointError(f"weights is '{self.weights}', expected one file: tdnet-ros convert makes one of two")
         return Path(chosen)
 
     @property

@@ -15,6 +15,14 @@ from tdnet_ros.video.frame import Break, MotionField
 #: cameras' encoders do on flat road and sky: their guesses are mostly right (docs/motion.md).
 UNUSABLE_SHARE = 0.8
 
+#: Why there is no motion to the keyframe, as reasons for the next one.
+REASONS = {
+    Break.START: "motion starts anew",
+    Break.INTRA: "I-frame",
+    Break.LOSS: "lost packet",
+    Break.CUT: "cut",
+}
+
 
 class AlternationSchedule:
     """The sub-networks in turn, and of the frames every so many a keyframe.
@@ -81,7 +89,7 @@ class AlternationSchedule:
         if not self._has_keyframe:
             return "first frame"
         if motion is not None and motion.broken is not None:
-            return _BREAKS[motion.broken]
+            return REASONS[motion.broken]
         if self._requested:
             return self._requested
         if motion is None or motion.frames >= interval:
@@ -89,12 +97,3 @@ class AlternationSchedule:
         if motion.unusable_share > self.unusable_share:
             return f"motion is unusable in {motion.unusable_share:.0%}"
         return ""
-
-
-#: Why there is no motion to the keyframe, as reasons for the next one.
-_BREAKS = {
-    Break.START: "motion starts anew",
-    Break.INTRA: "I-frame",
-    Break.LOSS: "lost packet",
-    Break.CUT: "cut",
-}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tdnet_ros.errors import StaleFrame
-from tdnet_ros.streaming.alternation import AlternationSchedule
+from tdnet_ros.streaming.alternation import REASONS, AlternationSchedule
 from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
 from tdnet_ros.streaming.latency_budget import LatencyBudget
 from tdnet_ros.streaming.network_motion import NetworkMotion
@@ -217,6 +217,8 @@ class SegmentationStream:
         motion_ms = 1e3 * (time.perf_counter() - started)
         if (look.is_cut or (motion is not None and motion.broken is Break.CUT)) and not self._fresh:
             self._empty("cut")
+        if frame.motion is not None and frame.motion.broken is not None:
+            self._schedule.request_keyframe(REASONS[frame.motion.broken])  # wherever the motion itself is from
         plan = self._schedule.plan(motion)
         idle = motion is None and look.seen is None
         return Begun(plan, motion, look, math.nan if idle else motion_ms)

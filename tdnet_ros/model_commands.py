@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tdnet_ros.networks.catalog import Variant
+    from tdnet_ros.networks.variants import Variant
 
 Run = Callable[[argparse.Namespace], int]
 

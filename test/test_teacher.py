@@ -10,10 +10,11 @@ from lively_weights import make_lively
 from torch import Tensor, nn
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.networks.catalog import CATALOG, Variant, build_network, network_info
+from tdnet_ros.networks.catalog import CATALOG, build_network, network_info
 from tdnet_ros.networks.heads import PyramidPooling
 from tdnet_ros.networks.layers import fold_batch_norm
 from tdnet_ros.networks.single_frame import SingleFrame
+from tdnet_ros.networks.variants import Variant
 from tdnet_ros.training.teacher import GroupedTeacher, group_of_path
 
 

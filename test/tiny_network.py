@@ -11,7 +11,7 @@ from lively_weights import make_lively
 from torch import Tensor, nn
 
 from tdnet_ros.networks.attention import Encoder, Propagation
-from tdnet_ros.networks.catalog import TDNetVariant, build_network
+from tdnet_ros.networks.catalog import build_network
 from tdnet_ros.networks.creff import CReFF
 from tdnet_ros.networks.heads import FCNHead
 from tdnet_ros.networks.info import NetworkInfo
@@ -19,6 +19,7 @@ from tdnet_ros.networks.layers import ChannelNorm
 from tdnet_ros.networks.paths import PathFeature
 from tdnet_ros.networks.tdar import TDAR
 from tdnet_ros.networks.tdnet import SubNetwork, TDNet
+from tdnet_ros.networks.variants import TDNetVariant
 from tdnet_ros.networks.warping import Warp
 
 _CHANNELS = 16

@@ -9,7 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from tdnet_ros.networks.catalog import CATALOG, Variant, build_network, network_info
+from tdnet_ros.networks.catalog import CATALOG, build_network, network_info
+from tdnet_ros.networks.variants import Variant
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import SegmentationNetwork, TDNet
-from tdnet_ros.networks.catalog import CATALOG, TDNetVariant
+from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.networks.tdar import TDAR
+from tdnet_ros.networks.variants import TDNetVariant
 from tdnet_ros.training.bdnet_stage import BDNetStage
 from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.configuration import StageSettings

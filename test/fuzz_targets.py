@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import pickle
-import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from fuzz_seeds import ENCODINGS, compressed_cdr, image_cdrs, jpeg_pictures, png_picture, video_stream
 from hostile import ALIASES, DEEP, image_messages, mutated, png_with_right_checksums, traps
 from hypothesis import strategies as st
 from recordings import write_bag
 
 from tdnet_ros.errors import StaleFrame, TdnetRosError
-from tdnet_ros.node import encodings
-from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.video.encoding import encode_packets
 
 
 @dataclass(frozen=True)
@@ -57,44 +53,8 @@ def targets() -> dict[str, Callable[[], Target]]:
     }
 
 
-def _noise(height: int = 16, width: int = 16) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def _jpegs() -> list[bytes]:
-    smooth = cv2.resize(_noise(3, 4), (24, 16))
-    ways: list[list[int]] = [
-        [],
-        [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
-        [cv2.IMWRITE_JPEG_RST_INTERVAL, 1],
-        [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
-    ]
-    pictures = [bytes(cv2.imencode(".jpg", smooth, way)[1]) for way in ways]
-    return [*pictures, bytes(cv2.imencode(".jpg", smooth[..., 0])[1])]
-
-
-def _png() -> bytes:
-    return bytes(cv2.imencode(".png", _noise())[1])
-
-
-def _compressed_cdr(data: bytes, image_format: bytes = b"jpeg\0") -> bytes:
-    message = b"\0\1\0\0" + struct.pack("<iII4sI", 1, 2, 4, b"cam\0", len(image_format)) + image_format
-    return message + bytes(-len(message) % 4) + struct.pack("<I", len(data)) + data
-
-
 def _image_message() -> Target:
     from tdnet_ros.node.messages import image_view, to_frame
-
-    names = [*encodings.VIEWED, *encodings.CONVERTED]
-    seeds = []
-    for name in names:
-        layout = encodings.CONVERTED.get(name)
-        pixel = layout.pixel_bytes if layout else 1 if encodings.VIEWED[name] == "mono8" else 3
-        rows = int(6 * (layout.rows if layout else 1))
-        # Planar formats carry more rows than the height says: serialised as a taller image, then named by its own.
-        message = bytearray(serialize_image(1, 2, "cam", rows, 8, name, 8 * pixel, bytes(8 * pixel * rows)))
-        message[20:24] = struct.pack("<I", 6)
-        seeds.append(bytes(message))
 
     def run(message: bytes) -> None:
         view = image_view(message)
@@ -102,13 +62,13 @@ def _image_message() -> Target:
         assert (frame.height, frame.width) == (view.height, view.width)
         int(frame.image.sum())  # every pixel lies in the message
 
-    return Target(run, mutated(seeds, 4, 60) | image_messages(names))
+    return Target(run, mutated(image_cdrs(), 4, 60) | image_messages(ENCODINGS))
 
 
 def _compressed_message() -> Target:
     from tdnet_ros.node.messages import compressed_to_frame, compressed_view
 
-    seeds = [_compressed_cdr(data) for data in (*_jpegs(), _png())]
+    seeds = [compressed_cdr(data) for data in (*jpeg_pictures(), png_picture())]
     # Found by seed 0: rclpy's deserialiser ends the process.
     found = (b"\0\0\0I",)
     return Target(lambda message: compressed_to_frame(compressed_view(message)), mutated(seeds, 4, 40), found)
@@ -121,13 +81,8 @@ def _picture() -> Target:
         image = decode_image(data)
         assert image.dtype == np.uint8 and image.ndim == 3
 
-    jpegs, png = _jpegs(), _png()
-    return Target(run, mutated(jpegs, 6, 700) | png_with_right_checksums(png) | mutated([png]))
-
-
-def _packets() -> list[bytes]:
-    images = [np.roll(cv2.resize(_noise(6, 8), (64, 48)), 3 * index, axis=1) for index in range(6)]
-    return list(encode_packets(images, gop=3))
+    png = png_picture()
+    return Target(run, mutated(jpeg_pictures(), 6, 700) | png_with_right_checksums(png) | mutated([png]))
 
 
 def _h264_headers() -> Target:
@@ -138,21 +93,26 @@ def _h264_headers() -> Target:
         for packet in packets:
             watch.read(packet)
 
-    packets = _packets()
+    packets = video_stream()
     return Target(run, st.lists(mutated(packets, 4, 64), min_size=1, max_size=4))
 
 
 def _video_packets() -> Target:
+    from tdnet_ros.node.packet_intake import PacketIntake
     from tdnet_ros.video.packet_decoder import PacketDecoder, VideoPacket
 
     def run(packets: list[tuple[str, int | None, bytes]]) -> None:
-        decoder = PacketDecoder(vectors=True)
+        decoder, intake = PacketDecoder(vectors=True), PacketIntake()
         for index, (codec, pts, data) in enumerate(packets):
-            for picture in decoder.decode(VideoPacket(index, index, "cam", codec, data, pts)):
+            packet = VideoPacket(index, index, "cam", codec, data, pts)
+            for picture in decoder.decode(packet):
                 assert picture.rgb().dtype == np.uint8
+            with contextlib.suppress(TdnetRosError):
+                intake.decode(packet)
+                intake.newest()
         list(decoder.flush())
 
-    packets = _packets()
+    packets = video_stream()
     codecs = st.sampled_from(["h264"] * 12 + ["hevc", "vp9", "av1"])
     pts = st.none() | st.integers(0, 8) | st.sampled_from([2**31, 2**63, 2**64 - 1])
     some = st.tuples(codecs, pts, mutated(packets, 3, 64))
@@ -169,7 +129,7 @@ def _packet_message() -> Target:
     store = typestore()
     stamp = store.types["builtin_interfaces/msg/Time"](1, 2)
     header = store.types["std_msgs/msg/Header"](stamp, "cam")
-    data = np.frombuffer(_packets()[0][:64], np.uint8)
+    data = np.frombuffer(video_stream()[0][:64], np.uint8)
     messages = {
         FFMPEG_TYPE: (header, 64, 48, "h264", 1, 0, False, data),
         FOXGLOVE_TYPE: (stamp, "cam", data, "h264"),

@@ -50,7 +50,7 @@ class Row(NamedTuple):
     """One training: its folder, which motion it runs with ('' for keyframes alone), the row that it is compared with,
     and the poster's DL-50 figure.
 
-    The second row is not in the poster: what motion does to weights that were not trained for it.
+    Two rows are not in the poster: what motion does to weights that were not trained for it, and losses of less weight.
     """
 
     title: str
@@ -75,6 +75,7 @@ ROWS = (
     Row(_BAS, "mv_bas", "vectors", _MV, 69.1),
     Row(_PW, "mv_bas_pw", "vectors", _BAS, 69.4),
     Row(f"{_PW} + D_inn", "mv_bas_pw_inn", "vectors", _PW, 69.7),
+    Row("all three, a fifth of their weights", "fifth", "vectors", _MV, None),
 )
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 from seeded_weights import read_golden, sample_points, seeded_picture, seeded_weights
+from tiny_network import TinyUnitedVariant, tiny_weights
 
+from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.networks import load_network
+from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.streaming import Segmenter, StreamSettings
 from tdnet_ros.video.frame import Frame
 
@@ -67,3 +70,25 @@ def test_masks_are_those_of_the_cpu(cuda: torch.device, precision: str, encoding
         cpu, gpu = (stream.step(frame) for stream in streams)
         assert cpu.warm == gpu.warm
         assert float(np.mean(cpu.mask == gpu.mask)) >= AGREEMENT[precision], f"frame {index}"
+
+
+@pytest.mark.parametrize("precision", sorted(AGREEMENT))
+def test_frames_between_keyframes_are_those_of_the_cpu_and_captured_by_the_warm_up(
+    cuda: torch.device, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOG, "united2", TinyUnitedVariant(subnetworks=2))
+    weights, settings = tiny_weights("united2"), StreamSettings(keyframe_interval=4, motion="flow")
+    segmenters = [
+        Segmenter("united2", weights, "cpu", settings=settings),
+        Segmenter("united2", weights, str(cuda), precision, settings=settings),
+    ]
+    segmenters[1].warm_up(128, 192)
+    captured = set(segmenters[1].engine.prepared)
+    assert any(plan.fused for plan in captured)
+    streams, clip = [segmenter.stream() for segmenter in segmenters], DriveClip(128, 192, seed=1)
+    for index in range(9):
+        frame = Frame(clip.picture(index), stamp_ns=1 + index)
+        cpu, gpu = (stream.step(frame) for stream in streams)
+        assert cpu.plan == gpu.plan and cpu.plan.keyframe == (index % 4 == 0)
+        assert float(np.mean(cpu.mask == gpu.mask)) >= AGREEMENT[precision], f"frame {index}"
+    assert set(segmenters[1].engine.prepared) == captured

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_network import TinyVariant, tiny_weights
+from tiny_network import TinyUnitedVariant, TinyVariant, tiny_weights
 from torch import Tensor
 
+from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.network import StepPlan
@@ -263,3 +264,20 @@ def test_a_step_that_does_not_compile_names_itself(
     monkeypatch.setattr(segmenter.network, "compute", compute)
     with pytest.raises(ConfigurationError, match="the step of sub-network 0 cannot be compiled"):
         segmenter.stream().step(frame(0))
+
+
+def test_frames_between_keyframes_run_on_static_buffers_too(
+    networks: dict[str, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOG, "united2", TinyUnitedVariant(subnetworks=2))
+    weights, settings = tiny_weights("united2"), StreamSettings(keyframe_interval=3, motion="flow")
+    eager, replayed = (
+        Segmenter("united2", weights, "cpu", runtime=runtime, settings=settings) for runtime in ("eager", "replayed")
+    )
+    replayed.warm_up(*SIZE)
+    ready, streams, clip = set(replayed.engine.prepared), (eager.stream(), replayed.stream()), DriveClip(*SIZE, seed=1)
+    for index in range(7):
+        expected, found = (stream.step(Frame(clip.picture(index), stamp_ns=index + 1)) for stream in streams)
+        assert found.plan == expected.plan and found.plan.keyframe == (index % 3 == 0)
+        assert np.array_equal(found.mask, expected.mask)
+    assert set(replayed.engine.prepared) == ready

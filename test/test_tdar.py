@@ -24,7 +24,7 @@ from tdnet_ros.networks.cost import count_cost
 from tdnet_ros.networks.loading import build_loaded, info_of
 from tdnet_ros.networks.metadata import to_metadata
 from tdnet_ros.networks.network import StepPlan
-from tdnet_ros.networks.tdar import TDAR, TDARState
+from tdnet_ros.networks.tdar import TDAR, TDARState, take_over
 from tdnet_ros.networks.tdnet import TDNet, TDNetState
 
 #: Not a multiple of 8 or 16: every count is rounded.
@@ -123,7 +123,7 @@ def test_a_frame_between_keyframes_sees_window_keyframe_motion_and_scale(network
 
 
 def test_without_motion_the_keyframes_own_picture_is_fused_with_the_keyframes_feature(network: TDAR) -> None:
-    """The fused feature is the raised low-resolution one, plus the attention over the keyframe's, where it stands."""
+    """The raised low-resolution one, plus the attention over the keyframe's, and that itself where they are alike."""
     state = network.initial_state()
     keyframe = network.observe(StepPlan(0), picture(0))
     state = network.remember(state, StepPlan(0), (1, *SIZE), keyframe.kept)
@@ -133,9 +133,22 @@ def test_without_motion_the_keyframes_own_picture_is_fused_with_the_keyframes_fe
     value = network.propagate(network.branch(plan), plan, picture(0), ())
     low = network.low[0]
     feature = low.head.embed(low.norm(value.feature), value.details)
-    torch.testing.assert_close(fused.feature, network.fusion(feature, keyframe.feature))
+    added = network.fusion(feature, keyframe.feature)
+    torch.testing.assert_close(fused.feature, take_over(added, feature, keyframe.feature, False))
     finer = torch.sigmoid(network.detail(fused.feature))  # type: ignore[misc]
     assert 0 < finer.min() < finer.max() < 1
+
+
+def test_the_keyframe_takes_over_where_the_low_resolution_is_like_it() -> None:
+    generator = torch.Generator().manual_seed(1)
+    fused, low, warped = (torch.randn(1, 8, 4, 4, generator=generator) for _ in range(3))
+    warped[..., 0, :] = 3 * low[..., 0, :]
+    warped[..., 1, :] = -low[..., 1, :]
+    warped[..., 2, :] = 0
+    result = take_over(fused, low, warped, False)
+    torch.testing.assert_close(result[..., 0, :], warped[..., 0, :])
+    torch.testing.assert_close(result[..., 1:3, :], fused[..., 1:3, :])
+    assert torch.isfinite(result).all()
 
 
 @pytest.mark.parametrize("size", [(12, 16), (45, 60), (23, 31), (97, 193)])

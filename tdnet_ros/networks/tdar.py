@@ -31,6 +31,8 @@ from tdnet_ros.networks.warping import Warp
 #: Distance in px of the positions at which frames between keyframes are fused.
 FUSION_STRIDE = 8
 _LOW = "low."
+#: Likeness of two features, their cosine, from which on the keyframe's is believed; at 1 it stands alone.
+_ALIKE = 0.4
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class TDAR(TDNet):
             feature, keyframe = self._leave_behind(feature, scores, picture)
             return Observation(feature, scores, (*kept, *keyframe))
         *keyframe_tensors, motion = cached[entries:]
-        fused = self.fusion(feature, self.warp(keyframe_tensors[0], motion, picture))
+        warped = self.warp(keyframe_tensors[0], motion, picture)
+        fused = take_over(self.fusion(feature, warped), feature, warped, self.info.align_corners)
         scores = self.classifier(fused)
         if self.detail is not None:
             finer = self.warp(keyframe_tensors[1], motion, picture)
@@ -164,6 +167,22 @@ class TDAR(TDNet):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         fill_aliases(state_dict, aliases(self, _LOW), prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def take_over(fused: Tensor, low: Tensor, warped: Tensor, align_corners: bool) -> Tensor:
+    """The fused feature, and more of the keyframe's warped one G the more the low-resolution feature u is like it.
+
+    y = f + a (G - f), a = max(0, (cos(u, G) - c) / (1 - c)) at each position, with c = 0.4. All (B, C, H, W) but u,
+    (B, C, h, w). Not of AR-Seg, whose branches have weights of their own: here both resolutions share theirs, so that
+    the features of one thing at two resolutions can be told from those of two things, and that is where motion is
+    wrong or something is new. CReFF alone can only add to u; its softmax over 49 neighbours blurs what it adds. Where
+    nothing is known of the motion G is 0, and so is a.
+    """
+    raised = upsample(low, (warped.shape[2], warped.shape[3]), align_corners)
+    product = (raised * warped).sum(1, keepdim=True)
+    lengths = raised.square().sum(1, keepdim=True) * warped.square().sum(1, keepdim=True)
+    alike = product * lengths.clamp(min=1e-6).rsqrt()
+    return torch.lerp(fused, warped, ((alike - _ALIKE) / (1 - _ALIKE)).clamp(0, 1))
 
 
 def united_weights(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:

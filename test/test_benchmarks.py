@@ -150,3 +150,17 @@ def test_a_busy_machine_is_refused() -> None:
             other.wait()
     assert done.returncode == 2
     assert "of this machine, expected at most 10%" in done.stderr
+
+
+def test_alternation_measures_keyframes_and_frames_between(tmp_path: Path) -> None:
+    brief = ("--pairs", "tdar_mnv2:td2_mnv2", "arseg_mnv2:", "--sizes", "96x64", "--rounds", "3", "--interval", "4")
+    content, output = run(tmp_path, "alternation", *brief, "--processor-time")
+    (result,) = content["results"]
+    assert list(result["contenders"]) == ["td2_mnv2", "tdar_mnv2", "arseg_mnv2"]
+    united, alone = result["contenders"]["tdar_mnv2"], result["contenders"]["arseg_mnv2"]
+    assert (united["of"], alone["of"]) == ("td2_mnv2", "arseg_mnv2")
+    assert "between_ms" not in result["contenders"]["td2_mnv2"]
+    for row in (united, alone):
+        assert row["between_ms"] > 0 and 0 < row["mean_ms"] <= row["p95_ms"] * 3
+        assert 0.25 < row["gmac_share"] < 0.7  # (1 + 3 * 0.3) / 4, and more where a map is small
+    assert "ms of processor time" in output

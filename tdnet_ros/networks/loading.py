@@ -115,7 +115,7 @@ def build_loaded(checkpoint: Checkpoint, info: NetworkInfo) -> SegmentationNetwo
 
 
 def fitted(checkpoint: Checkpoint, network: SegmentationNetwork) -> Checkpoint:
-    """A TDNet's weights for a network that unites it with AR-Seg, or the reverse, or for a BDNet; others as they are."""
+    """A TDNet's weights for a BDNet or for a network that unites it with AR-Seg, or the reverse; others as they are."""
     weights = checkpoint.ours
     if isinstance(network, BDNet) and "subnetworks.0.encoder.value.weight" in weights:
         return replace(checkpoint, weights=propagated_weights(weights))

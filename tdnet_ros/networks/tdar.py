@@ -33,6 +33,8 @@ FUSION_STRIDE = 8
 _LOW = "low."
 #: Likeness of two features, their cosine, from which on the keyframe's is believed; at 1 it stands alone.
 _ALIKE = 0.4
+#: Where the gate of the details begins, before its sigmoid: 0.88.
+_OPEN = 2.0
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,18 @@ def united_weights(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -
 
     ``fresh`` are the TDAR's own. The batch norms of the low resolution begin as those of the full one; the classifier
     is the mean of the sub-networks'. The fusion begins with values of zero, so that it adds nothing, and attends to
-    what is alike: by the product of the features themselves over the root of their number.
+    what is alike: by the product of the features themselves over the root of their number. The gate of the keyframe's
+    details begins nearly open.
     """
     united = dict(fresh)
     for name in ("query", "key", "value"):
         for part in ("weight", "bias"):
             united[f"fusion.{name}.{part}"] = torch.zeros_like(fresh[f"fusion.{name}.{part}"])
-        if name != "value":
-            united[f"fusion.{name}.weight"][:, :, 1, 1] = len(fresh["fusion.query.bias"]) ** -0.25
+    if "detail.weight" in fresh:
+        united |= {"detail.weight": torch.zeros_like(fresh["detail.weight"])}
+        united |= {"detail.bias": torch.full_like(fresh["detail.bias"], _OPEN)}
+    for name in ("query", "key"):
+        united[f"fusion.{name}.weight"][:, :, 1, 1] = len(fresh["fusion.query.bias"]) ** -0.25
     subnetworks = {key.split(".")[1] for key in fresh if key.startswith(_LOW)}
     for key in fresh:
         source = f"subnetworks.{key.removeprefix(_LOW)}" if key.startswith(_LOW) else key

@@ -83,7 +83,7 @@ class TroubledCamera:
     def __init__(self, listener: Listener, width: int, height: int, rate_hz: float) -> None:
         self._listener = listener
         self._period_s = 1 / rate_hz
-        # One scene that pans to and fro: pictures without anything in common would each be a cut.
+        # One scene that pans back and forth: pictures without anything in common would each be a cut.
         scene = cv2.resize(np.random.default_rng(1).integers(0, 256, (9, 16, 3), np.uint8), (width + _PICTURES, height))
         steps = [*range(_PICTURES), *range(_PICTURES - 2, 0, -1)]
         self._pictures = [np.ascontiguousarray(scene[:, step : step + width]) for step in steps]

@@ -17,7 +17,7 @@ from tdnet_ros.evaluation.commands import accuracy, compare, evaluate, make_bag
 from tdnet_ros.export_command import export
 from tdnet_ros.model_commands import convert, models
 from tdnet_ros.profile_command import profile
-from tdnet_ros.training.commands import train
+from tdnet_ros.training.commands import average, train
 
 _TRANSPORTS = ("auto", "raw", "compressed", "ffmpeg", "foxglove", "compressed_video")
 _PACKETS = "ffmpeg, foxglove and compressed_video: the video's own packets, not encoded anew"
@@ -252,6 +252,7 @@ COMMANDS = (
     accuracy,
     make_bag,
     train,
+    average,
     export,
     convert,
     benchmark,

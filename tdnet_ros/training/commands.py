@@ -1,4 +1,4 @@
-"""The command ``tdnet-ros train``."""
+"""The commands ``tdnet-ros train`` and ``average``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,21 @@ def train(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
+        return 0
+
+    return run
+
+
+def average(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    """take the mean of the weights of several trainings that went out from the same ones"""
+    parser.add_argument("files", type=Path, nargs="+", help="safetensors of trainings")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, such as td2_mnv2.safetensors")
+    parser.add_argument("--model", required=True, help="network; a united one's file may count as its TDNet's")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from tdnet_ros.training.average_files import average_files
+
+        _say(f"written: {average_files(arguments.files, arguments.output, arguments.model)}")
         return 0
 
     return run

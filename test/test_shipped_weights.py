@@ -23,7 +23,7 @@ def segmenter() -> Segmenter:
     return Segmenter(device="cpu")
 
 
-@pytest.mark.parametrize(("split", "at_least"), [("val", 73.0), ("test", 64.0)])
+@pytest.mark.parametrize(("split", "at_least"), [("val", 74.5), ("test", 65.2)])
 def test_accuracy_as_a_stream(segmenter: Segmenter, data_pack: Path, split: str, at_least: float) -> None:
     """The 15 Hz clip, and the 1 Hz second half of 0001TP (all that the data pack has of the test split)."""
     frames = read_labelled_frames(data_pack / "camvid" / "sequences.csv", split, len(segmenter.labels))

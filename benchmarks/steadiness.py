@@ -26,7 +26,7 @@ from tdnet_ros.video.frame import Frame
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steadiness", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14], help="one street for each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2011, 2012, 2013, 2014], help="one street for each")
     parser.add_argument("--frames", type=int, default=24, help="of each street, at 15 Hz")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.5, 0.7, 0.8], help="of the score memory")
     parser.add_argument("--heights", type=int, nargs="+", default=[180, 360], help="of the flow's pictures, px")

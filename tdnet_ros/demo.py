@@ -13,7 +13,9 @@ from tdnet_ros.evaluation.replay import ReplaySettings, replay
 from tdnet_ros.evaluation.replay_report import write_overlay, write_report
 from tdnet_ros.video.sources import open_source
 
-_CLIP_SECONDS, _CLIP_RATE_HZ, _CLIP_SEED = 10, 15, 3
+_CLIP_SECONDS, _CLIP_RATE_HZ = 10, 15
+#: Of a street that no weights were trained on: the files in config/ name those that are.
+_CLIP_SEED = 2021
 
 
 def require_ros() -> None:

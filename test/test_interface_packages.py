@@ -64,12 +64,17 @@ def test_messages_survive_serialisation() -> None:
         assert deserialize_message(serialize_message(message), type(message)) == message
 
 
-def test_real_packages_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is installed under another distribution's name counts as real; our own may be installed anew."""
+def test_real_packages_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own may be installed anew, though: a second build found them taken for real ones, and installed none."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     spec = importlib.util.spec_from_file_location("interfaces_setup", INTERFACES / "setup.py")
     assert spec is not None and spec.loader is not None
     setup = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(setup)
-    monkeypatch.setattr(setup, "DISTRIBUTION", "somebody-else")
-    assert setup.missing_packages() == []
+    names = ["ffmpeg_image_transport_msgs", "foxglove_msgs", "vision_msgs"]
+    assert setup.missing_packages() == names
+    (tmp_path / "vision_msgs").mkdir()
+    (tmp_path / "vision_msgs" / "__init__.py").write_text("# the real one\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "vision_msgs")
+    assert setup.missing_packages() == names[:2]

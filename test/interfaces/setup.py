@@ -8,7 +8,6 @@ the type hashes, are those of the real ones; of their messages there are only th
 from __future__ import annotations
 
 import sys
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +21,9 @@ from rosidl_type_support import TypeSupportGenerator, prepare_extension  # noqa:
 
 DISTRIBUTION = "tdnet-ros-test-interfaces"
 DEPENDENCIES = ("builtin_interfaces", "std_msgs")
+#: What the packages that are built here begin with. The metadata of what is installed would not do to tell them from the
+#: real ones: while pip builds, it finds those of the build.
+OURS = f'"""{DISTRIBUTION}:'
 
 
 class BuildInterfaces(build_ext):
@@ -35,26 +37,24 @@ class BuildInterfaces(build_ext):
             prepare_extension(extension, generated, DEPENDENCIES, HERE)
             folder = Path(self.build_lib) / package
             (folder / "msg").mkdir(parents=True, exist_ok=True)
-            (folder / "__init__.py").write_text(f'"""{DISTRIBUTION}: see test/interfaces of tdnet_ros."""\n')
+            (folder / "__init__.py").write_text(f'{OURS} see test/interfaces of tdnet_ros."""\n')
             for module in generated.python_dir.glob("*.py"):
                 (folder / "msg" / module.name).write_bytes(module.read_bytes())
         super().run()
 
 
 def missing_packages() -> list[str]:
-    """The packages here whose real counterparts are not installed."""
-    try:
-        own = {file.parts[0] for file in metadata.distribution(DISTRIBUTION).files or ()}
-    except metadata.PackageNotFoundError:
-        own = set()
+    """The packages here whose real counterparts are not installed; ours may be, from an earlier time."""
     names = sorted(path.parent.name for path in HERE.glob("*/msg"))
-    return [name for name in names if name in own or not _is_installed(name)]
+    return [name for name in names if not _is_installed(name)]
 
 
 def _is_installed(name: str) -> bool:
-    """The folders beside this file would pass for packages, but for their lack of an __init__.py."""
+    """Whether the real package is there: neither the folder beside this file, which has no __init__.py, nor ours."""
     spec = find_spec(name)
-    return spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        return False
+    return not Path(spec.origin).read_text(encoding="utf-8").startswith(OURS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from rosidl_type_support import TypeSupportGenerator, prepare_extension  # noqa:
 
 DISTRIBUTION = "tdnet-ros-test-interfaces"
 DEPENDENCIES = ("builtin_interfaces", "std_msgs")
-#: What the packages that are built here begin with. The metadata of what is installed would not do to tell them from the
+#: What the packages that are built here begin with. Metadata of what is installed would not do to tell them from the
 #: real ones: while pip builds, it finds those of the build.
 OURS = f'"""{DISTRIBUTION}:'
 

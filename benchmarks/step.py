@@ -1,11 +1,13 @@
 """What a step of the network costs, by stage: with the window beside the same sub-network on single frames, in turn.
 
-Frames have the size at which they go through the network. Single frames are a stream that is reset before each.
+Frames have the size at which they go through the network. Single frames are a stream that is reset before each and
+remembers nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -20,6 +22,7 @@ from tdnet_ros.errors import ConfigurationError, TdnetRosError
 from tdnet_ros.evaluation.step_times import panning_pictures
 from tdnet_ros.networks import build_network
 from tdnet_ros.streaming import DEFAULT_MODEL, Segmenter, StageTimes
+from tdnet_ros.streaming.score_memory import ScoreMemory
 from tdnet_ros.video.frame import Frame
 
 _STAGES = (*(field.name for field in fields(StageTimes)), "step_ms")
@@ -95,6 +98,7 @@ def _stage_times(segmenter: Segmenter, height: int, width: int, steps: int) -> d
     """Milliseconds by kind and stage."""
     pictures = panning_pictures(height, width, _PICTURES)
     streams = {name: segmenter.stream() for name in (_WINDOW, _SINGLE)}
+    streams[_SINGLE].memory = ScoreMemory(0.0)  # with one, a frame without a past is looked at twice
     times: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in _STAGES} for name in streams}
     warm_up = _WARM_UP * segmenter.network.info.subnetworks
     for index in range(warm_up + steps):
@@ -108,7 +112,8 @@ def _stage_times(segmenter: Segmenter, height: int, width: int, steps: int) -> d
             assert result.warm == (name == _WINDOW), f"{name}: step {index} is warm: {result.warm}"
             stages = vars(result.times)
             for stage in _STAGES:
-                times[name][stage].append(result.times.total_ms if stage == "step_ms" else stages[stage])
+                value_ms = result.times.total_ms if stage == "step_ms" else stages[stage]
+                times[name][stage].append(0.0 if math.isnan(value_ms) else value_ms)
     return times
 
 

@@ -46,7 +46,7 @@ def test_lifecycle_manager_drives_the_node() -> None:
         manager = Manager(graph)
         try:
             assert manager.change("configure") == (False, "unconfigured")
-            assert "weights is '/nowhere/td2.safetensors', expected an existing weight file" in process.output
+            process.wait_for("weights is '/nowhere/td2.safetensors', expected an existing weight file")
             assert graph.parameter("weights", "") == (True, "")
             for _ in range(2):
                 assert manager.change("configure") == (True, "inactive")

@@ -25,8 +25,8 @@ from tdnet_ros.streaming.stream import Segmentation, SegmentationStream
 from tdnet_ros.streaming.together import Turn, batches, segment_batch
 from tdnet_ros.video.frame import Frame
 
-#: Chosen on rendered streets. On others ``python -m benchmarks.steadiness`` gives a flicker of 3.2 % without a memory, 2.2,
-#: 1.8 and 1.7 % at 0.5, 0.7 and 0.8, where mIoU has gained 0.3, 0.4 and 0.4 points.
+#: Chosen on rendered streets. On others ``python -m benchmarks.steadiness`` gives a flicker of 3.2 % without a memory,
+#: 2.2, 1.8 and 1.7 % at 0.5, 0.7 and 0.8, where mIoU has gained 0.3, 0.4 and 0.4 points.
 SCORE_MEMORY = 0.7
 
 

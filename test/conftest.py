@@ -146,3 +146,14 @@ def start_process(ros_domain: dict[str, str], tmp_path: Path) -> Iterator[Callab
         process.kill()
     if any(process.killed for process in processes):
         remove_abandoned_shared_memory()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Steps of a millisecond are not worth waking other threads for."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

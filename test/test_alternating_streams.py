@@ -12,7 +12,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from tiny_network import TinyUnitedVariant, TinyVariant, tiny_weights
 from torch import Tensor
 from video_packets import packets_of
@@ -38,13 +37,7 @@ CLIP, OTHER_CLIP = DriveClip(HEIGHT, WIDTH, seed=1), DriveClip(HEIGHT, WIDTH, se
 BETWEEN = "between keyframes"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Steps of a millisecond are not worth waking other threads for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

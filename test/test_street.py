@@ -13,9 +13,9 @@ from av.video.frame import PictureType
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import CAMVID, UNLABELLED
 from tdnet_ros.training.street import Street, StreetFrame, write_clip
-from tdnet_ros.training.street_camera import CAMERA_HEIGHT_M, Camera
-from tdnet_ros.training.street_faces import FaceBuilder, join, moved
-from tdnet_ros.training.street_ground import clip_near
+from tdnet_ros.training.street.camera import CAMERA_HEIGHT_M, Camera
+from tdnet_ros.training.street.faces import FaceBuilder, join, moved
+from tdnet_ros.training.street.ground import clip_near
 
 # Shares in percent, wide enough for any handful of streets, around those of CamVid's sequences.
 SHARES = {

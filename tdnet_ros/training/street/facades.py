@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.training.street_atlas import Sprite
-from tdnet_ros.training.street_noise import Grey, cloud, painted
+from tdnet_ros.training.street.atlas import Sprite
+from tdnet_ros.training.street.noise import Grey, cloud, painted
 
 #: Resolution of the fronts: fine enough for the nearest metre of wall that a camera on the road sees.
 PX_PER_M = 26

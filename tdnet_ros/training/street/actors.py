@@ -8,12 +8,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from tdnet_ros.training.street_camera import EgoDrive, Floats, RoadPath
-from tdnet_ros.training.street_faces import FaceBuilder, Faces, moved
-from tdnet_ros.training.street_layout import Layout
-from tdnet_ros.training.street_library import Library
-from tdnet_ros.training.street_people import Person, riding, walking
-from tdnet_ros.training.street_vehicles import Vehicle, footprint
+from tdnet_ros.training.street.camera import EgoDrive, Floats, RoadPath
+from tdnet_ros.training.street.faces import FaceBuilder, Faces, moved
+from tdnet_ros.training.street.layout import Layout
+from tdnet_ros.training.street.library import Library
+from tdnet_ros.training.street.people import Person, riding, walking
+from tdnet_ros.training.street.vehicles import Vehicle, footprint
 
 #: Slots of actors: one block per stream, one ring of places in it, room for one model's faces at each.
 #: The car ahead has its own, below.

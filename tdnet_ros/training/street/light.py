@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.training.street_atlas import Sprite
-from tdnet_ros.training.street_camera import Floats
-from tdnet_ros.training.street_noise import cloud
-from tdnet_ros.training.street_plants import wood
+from tdnet_ros.training.street.atlas import Sprite
+from tdnet_ros.training.street.camera import Floats
+from tdnet_ros.training.street.noise import cloud
+from tdnet_ros.training.street.plants import wood
 
 Colours = npt.NDArray[np.float32]
 WEATHERS = ("sunny", "bright", "overcast", "hazy", "dusk")

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tdnet_ros.training import street_facades as facades
-from tdnet_ros.training import street_furniture as furniture
-from tdnet_ros.training import street_people as people
-from tdnet_ros.training import street_plants as plants
-from tdnet_ros.training import street_vehicles as vehicles
-from tdnet_ros.training.street_atlas import Sprite, SpriteBook
+from tdnet_ros.training.street import facades, furniture, people, plants, vehicles
+from tdnet_ros.training.street.atlas import Sprite, SpriteBook
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.training.street_atlas import Picture, Sprite
-from tdnet_ros.training.street_noise import cloud, painted
+from tdnet_ros.training.street.atlas import Picture, Sprite
+from tdnet_ros.training.street.noise import cloud, painted
 
 _CROWN = 256
 _LEAVES = ((104, 114, 82), (88, 100, 74), (124, 124, 92), (120, 112, 90), (92, 96, 84))

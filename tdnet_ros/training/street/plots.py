@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 
-from tdnet_ros.training.street_faces import UP
-from tdnet_ros.training.street_layout import CELL_M
-from tdnet_ros.training.street_library import Front
-from tdnet_ros.training.street_sketch import BUILDING, FENCE, SIGN, TREE, CellSketch
+from tdnet_ros.training.street.faces import UP
+from tdnet_ros.training.street.layout import CELL_M
+from tdnet_ros.training.street.library import Front
+from tdnet_ros.training.street.sketch import BUILDING, FENCE, SIGN, TREE, CellSketch
 
 
 class Plots(CellSketch):

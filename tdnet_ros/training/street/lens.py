@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.training.street_draw import Numbers
-from tdnet_ros.training.street_light import Weather
+from tdnet_ros.training.street.draw import Numbers
+from tdnet_ros.training.street.light import Weather
 
 _MARGIN = 64
 

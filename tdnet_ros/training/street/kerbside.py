@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from tdnet_ros.labels import UNLABELLED
-from tdnet_ros.training import street_furniture as furniture
-from tdnet_ros.training.street_faces import UP
-from tdnet_ros.training.street_layout import CELL_M
-from tdnet_ros.training.street_people import walking
-from tdnet_ros.training.street_sketch import BICYCLIST, FENCE, POLE, SIGN, CellSketch
-from tdnet_ros.training.street_vehicles import footprint
+from tdnet_ros.training.street import furniture
+from tdnet_ros.training.street.faces import UP
+from tdnet_ros.training.street.layout import CELL_M
+from tdnet_ros.training.street.people import walking
+from tdnet_ros.training.street.sketch import BICYCLIST, FENCE, POLE, SIGN, CellSketch
+from tdnet_ros.training.street.vehicles import footprint
 
 
 class Kerbside(CellSketch):

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.labels import CAMVID
-from tdnet_ros.training.street_atlas import Picture, Sprite, SpriteBook
-from tdnet_ros.training.street_faces import UP, FaceBuilder, Faces
-from tdnet_ros.training.street_noise import cloud, painted
+from tdnet_ros.training.street.atlas import Picture, Sprite, SpriteBook
+from tdnet_ros.training.street.faces import UP, FaceBuilder, Faces
+from tdnet_ros.training.street.noise import cloud, painted
 
 PEDESTRIAN = CAMVID.names.index("pedestrian")
 BICYCLIST = CAMVID.names.index("bicyclist")

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.labels import CAMVID
-from tdnet_ros.training.street_atlas import Picture, Sprite, SpriteBook
-from tdnet_ros.training.street_faces import FaceBuilder, Faces
-from tdnet_ros.training.street_noise import cloud, painted
+from tdnet_ros.training.street.atlas import Picture, Sprite, SpriteBook
+from tdnet_ros.training.street.faces import FaceBuilder, Faces
+from tdnet_ros.training.street.noise import cloud, painted
 
 CAR = CAMVID.names.index("car")
 _PAINTS = (

@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from tdnet_ros.training.street_camera import RoadPath
-from tdnet_ros.training.street_faces import Faces, join
-from tdnet_ros.training.street_kerbside import Kerbside
-from tdnet_ros.training.street_layout import CELL_M, CELL_RING, Cell, Layout
-from tdnet_ros.training.street_library import Library
-from tdnet_ros.training.street_plots import Plots
+from tdnet_ros.training.street.camera import RoadPath
+from tdnet_ros.training.street.faces import Faces, join
+from tdnet_ros.training.street.kerbside import Kerbside
+from tdnet_ros.training.street.layout import CELL_M, CELL_RING, Cell, Layout
+from tdnet_ros.training.street.library import Library
+from tdnet_ros.training.street.plots import Plots
 
 
 class _CellBuilder(Plots, Kerbside):

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 
 from tdnet_ros.labels import CAMVID
-from tdnet_ros.training.street_camera import Floats, RoadPath
-from tdnet_ros.training.street_faces import UP, Colour, FaceBuilder, Faces, join, moved
-from tdnet_ros.training.street_layout import CELL_M, CELL_RING, CELL_SLOTS, FIRST_CELL_SLOT, Cell, Layout
-from tdnet_ros.training.street_library import Library
+from tdnet_ros.training.street.camera import Floats, RoadPath
+from tdnet_ros.training.street.faces import UP, Colour, FaceBuilder, Faces, join, moved
+from tdnet_ros.training.street.layout import CELL_M, CELL_RING, CELL_SLOTS, FIRST_CELL_SLOT, Cell, Layout
+from tdnet_ros.training.street.library import Library
 
 BUILDING, POLE, TREE, SIGN, FENCE, BICYCLIST = (
     CAMVID.names.index(name) for name in ("building", "pole", "tree", "sign", "fence", "bicyclist")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tdnet_ros.training.street_camera import Floats
-from tdnet_ros.training.street_faces import Faces
+from tdnet_ros.training.street.camera import Floats
+from tdnet_ros.training.street.faces import Faces
 
 CELL_M = 24.0
 #: Slots one cell may use, and after how many cells they are used again (more than are ever visible at once).

@@ -22,17 +22,17 @@ import numpy.typing as npt
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import CAMVID
-from tdnet_ros.training.street_actors import Traffic
-from tdnet_ros.training.street_atlas import Atlas, SpriteBook
-from tdnet_ros.training.street_camera import Camera, EgoDrive, Floats, RoadPath
-from tdnet_ros.training.street_draw import Canvas, Shader, paint
-from tdnet_ros.training.street_faces import FaceBuilder, Faces, join
-from tdnet_ros.training.street_ground import FAR_M, MATERIALS, Ground, shade_map
-from tdnet_ros.training.street_layout import Cell, make_layout
-from tdnet_ros.training.street_lens import Lens
-from tdnet_ros.training.street_library import paint_library
-from tdnet_ros.training.street_light import Light, Weather
-from tdnet_ros.training.street_scene import Scenery
+from tdnet_ros.training.street.actors import Traffic
+from tdnet_ros.training.street.atlas import Atlas, SpriteBook
+from tdnet_ros.training.street.camera import Camera, EgoDrive, Floats, RoadPath
+from tdnet_ros.training.street.draw import Canvas, Shader, paint
+from tdnet_ros.training.street.faces import FaceBuilder, Faces, join
+from tdnet_ros.training.street.ground import FAR_M, MATERIALS, Ground, shade_map
+from tdnet_ros.training.street.layout import Cell, make_layout
+from tdnet_ros.training.street.lens import Lens
+from tdnet_ros.training.street.library import paint_library
+from tdnet_ros.training.street.light import Light, Weather
+from tdnet_ros.training.street.scene import Scenery
 
 #: How far ahead cells are built, in metres.
 VIEW_M = 150.0
@@ -106,7 +106,7 @@ class Street:
 
     @property
     def weather(self) -> str:
-        """The seed's weather, one of street_light.WEATHERS."""
+        """The seed's weather, one of light.WEATHERS."""
         return self._weather.kind
 
     def __iter__(self) -> Iterator[StreetFrame]:

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.training.street_atlas import Atlas
-from tdnet_ros.training.street_camera import Camera, Floats
-from tdnet_ros.training.street_faces import Faces
-from tdnet_ros.training.street_ground import (
+from tdnet_ros.training.street.atlas import Atlas
+from tdnet_ros.training.street.camera import Camera, Floats
+from tdnet_ros.training.street.faces import Faces
+from tdnet_ros.training.street.ground import (
     FAR_M,
     MATERIAL_NUMBERS,
     MATERIALS,

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.labels import CAMVID
-from tdnet_ros.training.street_camera import Camera, Floats, RoadPath
-from tdnet_ros.training.street_layout import Cell, Layout
-from tdnet_ros.training.street_noise import tileable
+from tdnet_ros.training.street.camera import Camera, Floats, RoadPath
+from tdnet_ros.training.street.layout import Cell, Layout
+from tdnet_ros.training.street.noise import tileable
 
 Plane = npt.NDArray[np.float32]
 

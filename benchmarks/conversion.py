@@ -15,9 +15,9 @@ from sensor_msgs.msg import Image
 
 from benchmarks import machine
 from tdnet_ros.node import bridge
-from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.node.messages import image_view, to_frame
 from tdnet_ros.node.transport import tune_allocator
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.images import image_view
 
 Work = Callable[[], object]
 
@@ -61,7 +61,7 @@ def _inward(options: argparse.Namespace) -> dict[str, Work]:
         return np.frombuffer(image.data, np.uint8).reshape(size)
 
     ways: dict[str, Work] = {
-        "view into the message (ours)": lambda: to_frame(image_view(message)).image,
+        "view into the message (ours)": lambda: bridge.to_frame(image_view(message)).image,
         "rclpy's deserialize_message": deserialised,
         "the same and a copy of the pixels": lambda: deserialised().copy(),
     }

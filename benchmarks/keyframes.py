@@ -16,13 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tdnet_ros.evaluation.frames import moving_frames
 from tdnet_ros.streaming.alternation import UNUSABLE_SHARE, AlternationSchedule
 from tdnet_ros.training.street import Street
 from tdnet_ros.video.dense_flow import DenseFlow
 from tdnet_ros.video.frame import Frame
 from tdnet_ros.video.motion import CodecMotion, MotionSource
 from tdnet_ros.video.optical_flow import FlowMotion
+from tdnet_ros.video.source_frames import moving_frames
 from tdnet_ros.video.sources import VideoFile
 
 _GAPS = (1, 3, 6)

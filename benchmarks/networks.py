@@ -32,11 +32,11 @@ from benchmarks.contenders import DTYPES, Contender, arithmetic, find_function, 
 from benchmarks.peak_memory import ALLOCATOR, Memory, measure_memory
 from benchmarks.race import Race
 from tdnet_ros.errors import ConfigurationError, TdnetRosError
-from tdnet_ros.evaluation.frames import frames
 from tdnet_ros.networks import network_info
 from tdnet_ros.streaming.models import shipped_weights
 from tdnet_ros.streaming.runtime import Preprocessor, Runtime
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.source_frames import frames
 from tdnet_ros.video.sources import open_source
 
 _PICTURES = 24

@@ -16,10 +16,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from tdnet_ros.msg import FrameLatency
-from tdnet_ros.node.cdr import peek_header
 from tdnet_ros.node.process import run_task
 from tdnet_ros.node.settings import declare_settings, setting
 from tdnet_ros.node.transport import IMAGE_INPUT, MASK
+from tdnet_ros.video.messages.cdr import peek_header
 
 STAGES = (
     "receive_ms",

@@ -26,9 +26,9 @@ def profile(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
         for name in ("frames", "depth"):
             if getattr(arguments, name) < 1:
                 parser.error(f"argument --{name}: {getattr(arguments, name)}, expected at least 1")
-        from tdnet_ros.evaluation.frames import frames
         from tdnet_ros.evaluation.profile import format_profile, profile_frames
         from tdnet_ros.streaming import Segmenter
+        from tdnet_ros.video.source_frames import frames
         from tdnet_ros.video.sources import open_source
 
         source = open_source(arguments.input, topic=arguments.topic or None)

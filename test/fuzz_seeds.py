@@ -7,9 +7,9 @@ import struct
 import cv2
 import numpy as np
 
-from tdnet_ros.node import encodings
-from tdnet_ros.node.cdr import serialize_image
 from tdnet_ros.video.encoding import encode_packets
+from tdnet_ros.video.messages import encodings
+from tdnet_ros.video.messages.cdr import serialize_image
 
 #: Of images that the node takes.
 ENCODINGS = (*encodings.VIEWED, *encodings.CONVERTED)

@@ -54,7 +54,7 @@ def targets() -> dict[str, Callable[[], Target]]:
 
 
 def _image_message() -> Target:
-    from tdnet_ros.node.messages import image_view, to_frame
+    from tdnet_ros.video.messages.images import image_view, to_frame
 
     def run(message: bytes) -> None:
         view = image_view(message)
@@ -66,10 +66,10 @@ def _image_message() -> Target:
 
 
 def _compressed_message() -> Target:
-    from tdnet_ros.node.messages import compressed_to_frame, compressed_view
+    from tdnet_ros.video.messages.images import compressed_to_frame, compressed_view
 
     seeds = [compressed_cdr(data) for data in (*jpeg_pictures(), png_picture())]
-    # Found by seed 0: rclpy's deserialiser ends the process.
+    # Found by seed 0: it ended the process in rclpy's deserialiser, to which big-endian messages went then.
     found = (b"\0\0\0I",)
     return Target(lambda message: compressed_to_frame(compressed_view(message)), mutated(seeds, 4, 40), found)
 
@@ -123,8 +123,8 @@ def _video_packets() -> Target:
 
 
 def _packet_message() -> Target:
-    from tdnet_ros.node.packet_messages import ffmpeg_packet, foxglove_packet
-    from tdnet_ros.video.packets import COMPRESSED_IMAGE_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE, read_packet, typestore
+    from tdnet_ros.video.messages.packets import ffmpeg_packet, foxglove_packet, read_packet
+    from tdnet_ros.video.messages.types import COMPRESSED_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
 
     store = typestore()
     stamp = store.types["builtin_interfaces/msg/Time"](1, 2)
@@ -133,7 +133,7 @@ def _packet_message() -> Target:
     messages = {
         FFMPEG_TYPE: (header, 64, 48, "h264", 1, 0, False, data),
         FOXGLOVE_TYPE: (stamp, "cam", data, "h264"),
-        COMPRESSED_IMAGE_TYPE: (header, "h264", data),
+        COMPRESSED_TYPE: (header, "h264", data),
     }
     seeds = {name: bytes(store.serialize_cdr(store.types[name](*fields), name)) for name, fields in messages.items()}
     readers = {name: partial(read_packet, type_name=name) for name in messages}

@@ -19,8 +19,8 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from tdnet_ros.node.cdr import peek_header, serialize_image
 from tdnet_ros.node.transport import IMAGE_INPUT, tune_allocator, use_shared_memory_profile
+from tdnet_ros.video.messages.cdr import peek_header, serialize_image
 
 TOPIC, ARRIVED = "image", "arrived"
 WIDTH, HEIGHT = 1280, 720

@@ -16,8 +16,8 @@ from rosbags.highlevel import AnyReader
 from running_process import PATIENCE_S, RunningProcess
 
 from tdnet_ros.evaluation.bags import BagWriter, typestore
-from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.video.sources import IMAGE_TYPE
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 
 HEIGHT, WIDTH = 48, 64
 

@@ -18,7 +18,6 @@ from video_packets import packets_of
 
 from benchmarks.analytic_clip import DriveClip, encode
 from tdnet_ros.errors import ConfigurationError, ImageError
-from tdnet_ros.evaluation.frames import moving_frames
 from tdnet_ros.networks.catalog import CATALOG, network_info
 from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.streaming import Segmentation, SegmentationStream, Segmenter, StreamSettings
@@ -29,6 +28,7 @@ from tdnet_ros.video.frame import Break, Frame, MotionField
 from tdnet_ros.video.motion import CodecMotion, SkippedMotion
 from tdnet_ros.video.optical_flow import FlowMotion
 from tdnet_ros.video.packet_decoder import PacketDecoder
+from tdnet_ros.video.source_frames import moving_frames
 from tdnet_ros.video.sources import VideoFile
 
 HEIGHT, WIDTH = 128, 192

@@ -40,8 +40,8 @@ from tdnet_ros.evaluation.latency_table import (
     read_counters,
     stage_percentiles,
 )
-from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.video.sources import IMAGE_TYPE
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 
 NAN = float("nan")
 LATENCY = Latency(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdnet_ros.errors import DecodeError, ImageError, TdnetRosError
-from tdnet_ros.node.cdr import (
+from tdnet_ros.video.messages.cdr import (
     is_little_endian_cdr,
     peek_header,
     serialize_image,

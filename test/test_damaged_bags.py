@@ -11,9 +11,10 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from tdnet_ros.errors import SourceError
 from tdnet_ros.evaluation.bags import typestore
-from tdnet_ros.node.cdr import serialize_image
 from tdnet_ros.video.bag_reader import BagReader
-from tdnet_ros.video.sources import IMAGE_TYPE, open_source
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.types import IMAGE_TYPE
+from tdnet_ros.video.sources import open_source
 
 COUNT = 12
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}

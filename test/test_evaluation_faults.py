@@ -28,8 +28,8 @@ from tdnet_ros.evaluation.replay import ReplayResult
 from tdnet_ros.evaluation.result import Evaluation, read_evaluation
 from tdnet_ros.labels import CITYSCAPES
 from tdnet_ros.networks.catalog import CATALOG
-from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.video.sources import IMAGE_TYPE
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 
 HEIGHT, WIDTH = 48, 64
 MS = 1_000_000

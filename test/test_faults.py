@@ -94,7 +94,7 @@ def test_what_fails_in_the_network_costs_its_frame_and_empties_the_window(
     ["yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8", "bayer_grbg16", "mono16", "rgba8", "rgb16"],
 )
 def test_every_encoding_of_cameras_gives_masks_and_begins_a_new_window(graph: Graph, encoding: str) -> None:
-    from tdnet_ros.node.encodings import CONVERTED
+    from tdnet_ros.video.messages.encodings import CONVERTED
 
     layout = CONVERTED[encoding]
     step = 120 * layout.pixel_bytes

@@ -12,8 +12,9 @@ from recordings import write_folder, write_video
 from tdnet_ros.errors import SourceError
 from tdnet_ros.evaluation.bags import BagWriter
 from tdnet_ros.evaluation.label_tracks import open_labels, pair_by_stamp
-from tdnet_ros.node.cdr import serialize_image
-from tdnet_ros.video.sources import IMAGE_TYPE, open_source
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.types import IMAGE_TYPE
+from tdnet_ros.video.sources import open_source
 
 MS = 1_000_000
 

@@ -48,7 +48,7 @@ print(json.dumps({{"peaks_mb": peaks, **found}}))
 """
 #: For the other storage: what differs between the two is how they are read.
 _READ = f"""{_START}
-from tdnet_ros.evaluation.frames import frames
+from tdnet_ros.video.source_frames import frames
 from tdnet_ros.video.sources import open_source
 
 count = 0

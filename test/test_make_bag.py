@@ -11,9 +11,9 @@ from recordings import HEIGHT, WIDTH, write_folder, write_video
 
 from tdnet_ros.errors import SourceError
 from tdnet_ros.evaluation.bags import BagWriteError
-from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.evaluation.label_tracks import open_labels
 from tdnet_ros.evaluation.make_bag import BagLayout, from_index, from_source, make_bag
+from tdnet_ros.video.source_frames import frame_of
 from tdnet_ros.video.sources import open_source
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from tdnet_ros.errors import ImageError
 from tdnet_ros.node import bridge
-from tdnet_ros.node.cdr import ImageView
-from tdnet_ros.node.messages import converter_of, to_frame
+from tdnet_ros.node.bridge import to_frame
+from tdnet_ros.video.messages.cdr import ImageView
 
 pytest.importorskip("ament_index_python", reason="rclpy is not installed")
 
@@ -77,9 +77,7 @@ def image(encoding: str, step: int, data: bytes, big_endian: bool = False) -> Im
 
 def test_a_sound_one_converts_what_it_can(install: Install) -> None:
     install(SOUND)
-    assert [converter_of(name) for name in ("rgb8", "rgba8", "mono16", "uyvy", "gbr8")] == [
-        "view", "cv_bridge", "cv_bridge", "OpenCV", "cv_bridge",
-    ]  # fmt: skip
+    assert [bridge.is_trusted_with(name) for name in ("rgba8", "mono16", "uyvy")] == [True, True, False]
     # Padding and byte order are put right before cv_bridge sees them: it gets both wrong.
     padded = to_frame(image("rgba8", 11, bytes((1, 2, 3, 9, 4, 5, 6, 9, 0, 0, 0))))
     assert (padded.encoding, padded.image.tolist()) == ("rgb8", [[[1, 2, 3], [4, 5, 6]]])
@@ -103,7 +101,7 @@ def test_it_may_know_encodings_that_we_do_not(install: Install) -> None:
 
 def test_an_encoding_that_it_gets_wrong_goes_through_opencv(install: Install) -> None:
     install(WRONG_DEPTH)
-    assert (converter_of("rgba8"), converter_of("mono16")) == ("cv_bridge", "OpenCV")
+    assert (bridge.is_trusted_with("rgba8"), bridge.is_trusted_with("mono16")) == (True, False)
     assert np.array_equal(to_frame(image("mono16", 4, bytes((9, 7, 9, 200)))).image, [[7, 199]])
 
 
@@ -111,7 +109,7 @@ def test_an_encoding_that_it_gets_wrong_goes_through_opencv(install: Install) ->
 def test_a_broken_one_is_not_used(install: Install, source: str) -> None:
     install(source)
     assert bridge.distribution_bridge() is None
-    assert converter_of("rgba8") == "OpenCV"
+    assert not bridge.is_trusted_with("rgba8")
     assert to_frame(image("rgba8", 8, bytes((1, 2, 3, 9, 4, 5, 6, 9)))).image.tolist() == [[[1, 2, 3], [4, 5, 6]]]
 
 

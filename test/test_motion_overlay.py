@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks.analytic_clip import DriveClip
-from tdnet_ros.evaluation.frames import frames, moving_frames
 from tdnet_ros.evaluation.motion_overlay import describe_plan, draw_motion
 from tdnet_ros.streaming import Plan, Segmentation, StageTimes
 from tdnet_ros.video.encoding import FOLLOWABLE
 from tdnet_ros.video.frame import Break, MotionField
+from tdnet_ros.video.source_frames import frames, moving_frames
 from tdnet_ros.video.sources import VideoFile
 
 HEIGHT, WIDTH = 160, 320

@@ -15,12 +15,12 @@ from video_packets import packet_message
 
 from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.errors import DecodeError, TdnetRosError
-from tdnet_ros.node.cdr import view_compressed, view_compressed_video, view_ffmpeg_packet
 from tdnet_ros.node.packet_intake import WAITING, PacketIntake
-from tdnet_ros.node.packet_messages import compressed_packet, ffmpeg_packet, foxglove_packet
 from tdnet_ros.video.encoding import encode_packets
 from tdnet_ros.video.frame import Break, Frame
-from tdnet_ros.video.packets import COMPRESSED_IMAGE_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE, read_packet
+from tdnet_ros.video.messages.cdr import view_compressed, view_compressed_video, view_ffmpeg_packet
+from tdnet_ros.video.messages.packets import compressed_packet, ffmpeg_packet, foxglove_packet, read_packet
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE
 
 CLIP, GOP, COUNT = DriveClip(96, 128, seed=1), 6, 15
 PERIOD_NS = 10**8
@@ -62,7 +62,7 @@ def test_messages_read_as_another_parser_reads_them(type_name: str, read, encodi
 
 
 def test_compressed_image_with_video_is_a_packet() -> None:
-    message = packet_message(COMPRESSED_IMAGE_TYPE, b"\0\0\1", 3 * 10**9)
+    message = packet_message(COMPRESSED_TYPE, b"\0\0\1", 3 * 10**9)
     packet = compressed_packet(view_compressed(message))
     assert (packet.codec, packet.stamp_ns, packet.frame_id, packet.data) == ("h264", 3 * 10**9, "front", b"\0\0\1")
 

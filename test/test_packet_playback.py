@@ -20,13 +20,13 @@ from video_packets import decode_all, packet_message, write_encoded
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.bags import BagWriter
 from tdnet_ros.evaluation.bags import typestore as bag_types
-from tdnet_ros.node.cdr import view_compressed
-from tdnet_ros.node.packet_messages import compressed_packet, ffmpeg_packet, foxglove_packet
 from tdnet_ros.node.packet_playback import PACKET_TRANSPORTS, PacketCamera
 from tdnet_ros.video.codecs import starts_group
 from tdnet_ros.video.encoding import encode_packets
+from tdnet_ros.video.messages.cdr import view_compressed
+from tdnet_ros.video.messages.packets import compressed_packet, ffmpeg_packet, foxglove_packet
+from tdnet_ros.video.messages.types import FOXGLOVE_TYPE, typestore
 from tdnet_ros.video.packet_decoder import VideoPacket
-from tdnet_ros.video.packets import FOXGLOVE_TYPE, typestore
 from tdnet_ros.video.sources import open_source
 
 GOP, COUNT, RATE_HZ, WIDTH, HEIGHT = 4, 6, 10, 64, 48

@@ -14,15 +14,10 @@ from video_packets import packet_message
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.evaluation.bags import BagWriter
 from tdnet_ros.evaluation.bags import typestore as bag_types
-from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.video.codecs import brightness_encoding_of, codec_of
-from tdnet_ros.video.packets import (
-    COMPRESSED_IMAGE_TYPE,
-    FFMPEG_TYPE,
-    FOXGLOVE_TYPE,
-    read_packet,
-    typestore,
-)
+from tdnet_ros.video.messages.packets import read_packet
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
+from tdnet_ros.video.source_frames import frame_of
 from tdnet_ros.video.sources import open_source
 
 WIDTH, HEIGHT, RATE_HZ, GOP = 64, 48, 10, 4
@@ -61,7 +56,7 @@ def brightness(path: Path) -> list[tuple[int, float]]:
     return [(image.stamp_ns, float(frame_of(image).image.mean())) for image in open_source(path)]
 
 
-@pytest.mark.parametrize("type_name", [FFMPEG_TYPE, FOXGLOVE_TYPE, COMPRESSED_IMAGE_TYPE])
+@pytest.mark.parametrize("type_name", [FFMPEG_TYPE, FOXGLOVE_TYPE, COMPRESSED_TYPE])
 def test_every_packet_of_a_topic_becomes_the_image_of_its_stamp(tmp_path: Path, type_name: str) -> None:
     path = write(tmp_path / "bag", type_name, encode(10))
     source = open_source(path)

@@ -28,7 +28,7 @@ from running_process import PATIENCE_S, RunningProcess
 
 from tdnet_ros.evaluation.bags import BagWriter
 from tdnet_ros.video.bag_source import stamp_of
-from tdnet_ros.video.sources import COMPRESSED_TYPE
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE
 
 PLAYER = "tdnet_ros.node.player_node"
 Start = Callable[..., RunningProcess]

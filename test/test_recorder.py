@@ -27,9 +27,9 @@ from sensor_msgs.msg import Image
 
 from tdnet_ros.evaluation.bags import BagWriter, read_latencies, read_masks
 from tdnet_ros.msg import FrameLatency
-from tdnet_ros.node.cdr import serialize_image
 from tdnet_ros.video.bag_reader import BagReader
-from tdnet_ros.video.sources import IMAGE_TYPE
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 RECORDER = "tdnet_ros.node.recorder_node"

@@ -24,8 +24,8 @@ from tdnet_ros.networks.export import MANIFEST, read_manifest
 from tdnet_ros.video import bag_reader, packet_decoder
 from tdnet_ros.video.bag_reader import BagReader
 from tdnet_ros.video.encoding import encode_packets
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 from tdnet_ros.video.packet_decoder import PacketDecoder, VideoPacket
-from tdnet_ros.video.sources import IMAGE_TYPE
 
 
 def test_compressed_weight_file_is_not_unpacked(tmp_path: Path) -> None:

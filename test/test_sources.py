@@ -13,16 +13,11 @@ from recordings import brightness_of, write_bag, write_video
 
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.evaluation.bags import BagWriter
-from tdnet_ros.evaluation.frames import frame_of
+from tdnet_ros.video.image_source import CompressedPicture, Pixels, StoredMessage
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, IMAGE_TYPE
 from tdnet_ros.video.read_ahead import read_ahead
-from tdnet_ros.video.sources import (
-    COMPRESSED_TYPE,
-    IMAGE_TYPE,
-    CompressedPicture,
-    Pixels,
-    StoredMessage,
-    open_source,
-)
+from tdnet_ros.video.source_frames import frame_of
+from tdnet_ros.video.sources import open_source
 
 
 def test_video_gives_every_frame_at_its_time(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from tdnet_ros.video.messages.types import FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
-from tdnet_ros.video.packets import FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
 
 
 def packets_of(data: Iterable[bytes], codec: str = "h264", counted: bool = True) -> list[VideoPacket]:

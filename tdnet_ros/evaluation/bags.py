@@ -29,7 +29,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from tdnet_ros.errors import SourceError, TdnetRosError
-from tdnet_ros.video.sources import IMAGE_TYPE
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 
 LATENCY_TYPE = "tdnet_ros/msg/FrameLatency"
 DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"

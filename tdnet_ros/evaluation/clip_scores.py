@@ -18,7 +18,6 @@ import numpy.typing as npt
 from tdnet_ros import __version__
 from tdnet_ros.errors import SourceError
 from tdnet_ros.evaluation.accuracy_settings import FRAME_BY_FRAME, ClipSettings, RowSettings
-from tdnet_ros.evaluation.frames import frame_of, grey
 from tdnet_ros.evaluation.label_map import same_labels
 from tdnet_ros.evaluation.make_bag import from_index
 from tdnet_ros.evaluation.metrics import ConfusionMatrix
@@ -29,6 +28,7 @@ from tdnet_ros.labels import LabelSet
 from tdnet_ros.streaming import ContinuityLimits, Segmenter
 from tdnet_ros.streaming.continuity import Continuity
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.source_frames import frame_of, grey
 
 Ids = npt.NDArray[np.uint8]
 #: A frame and its labels (H, W) -> the mask (H, W) that is scored.

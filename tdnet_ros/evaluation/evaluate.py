@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from tdnet_ros import __version__
 from tdnet_ros.errors import SourceError, StaleFrame, TdnetRosError
-from tdnet_ros.evaluation.frames import grey
 from tdnet_ros.evaluation.label_map import LabelMap, read_label_map, same_labels
 from tdnet_ros.evaluation.label_tracks import LabelTrack, image_topic_beside, open_labels
 from tdnet_ros.evaluation.latency_table import percentiles
@@ -26,7 +25,9 @@ from tdnet_ros.evaluation.scorer import Scorer
 from tdnet_ros.evaluation.worst_frames import WorstFrames, small_pictures
 from tdnet_ros.labels import UNLABELLED, LabelSet
 from tdnet_ros.video.frame import Frame
-from tdnet_ros.video.sources import ImageSource, SourceImage, open_source
+from tdnet_ros.video.image_source import ImageSource, SourceImage
+from tdnet_ros.video.source_frames import grey
+from tdnet_ros.video.sources import open_source
 
 Ids = npt.NDArray[np.uint8]
 #: Labels are resized to the mask; a picture of other proportions, by more than this, is of something else.

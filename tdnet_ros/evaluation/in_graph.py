@@ -10,7 +10,6 @@ from typing import Any
 
 from tdnet_ros.evaluation.bags import Latency, Mask, read_latencies, read_masks
 from tdnet_ros.evaluation.evaluate import EvaluationSettings, Judge, Progress, Recording, open_recording
-from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.evaluation.latency_table import STAGES, account_frames, counters_of, read_status
 from tdnet_ros.evaluation.replay import (
     DIAGNOSTICS_TOPIC,
@@ -26,6 +25,7 @@ from tdnet_ros.evaluation.worst_frames import WorstFrame
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks import AUTO
 from tdnet_ros.streaming import model_info
+from tdnet_ros.video.source_frames import frame_of
 
 #: What of the node's diagnostics describes how it was set up.
 _CONFIGURATION = ("model", "terms", "precision", "device", "runtime")

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from tdnet_ros.errors import SourceError
 from tdnet_ros.video.bag_reader import BagReader
 from tdnet_ros.video.bag_source import BagTopicSource, image_topics, stamp_of
-from tdnet_ros.video.packets import typestore
-from tdnet_ros.video.sources import IMAGE_TYPE, ImageFolder, ImageSource, SourceImage
+from tdnet_ros.video.image_source import ImageSource, SourceImage
+from tdnet_ros.video.messages.types import IMAGE_TYPE, typestore
+from tdnet_ros.video.sources import ImageFolder
 
 Ids = npt.NDArray[np.uint8]
 #: What holds one byte a pixel; OpenCV's name for it is common, too.

@@ -14,16 +14,10 @@ import numpy.typing as npt
 
 from tdnet_ros.errors import SourceError
 from tdnet_ros.evaluation.bags import BagWriter, typestore
-from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.evaluation.label_tracks import FolderLabels
-from tdnet_ros.video.sources import (
-    COMPRESSED_TYPE,
-    IMAGE_TYPE,
-    CompressedPicture,
-    ImageSource,
-    SourceImage,
-    picture_size,
-)
+from tdnet_ros.video.image_source import CompressedPicture, ImageSource, SourceImage, picture_size
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, IMAGE_TYPE
+from tdnet_ros.video.source_frames import frame_of
 
 Ids = npt.NDArray[np.uint8]
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from tdnet_ros.errors import DecodeError, ImageError, StaleFrame, TdnetRosError
 from tdnet_ros.evaluation.evaluate import EvaluationSettings, Judge, Progress, open_recording
-from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.evaluation.result import Delivery, Evaluation, FrameResult
 from tdnet_ros.evaluation.worst_frames import WorstFrame
 from tdnet_ros.networks import AUTO
 from tdnet_ros.streaming import Segmentation, Segmenter
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.image_source import ImageSource, SourceImage
 from tdnet_ros.video.read_ahead import read_ahead
-from tdnet_ros.video.sources import ImageSource, SourceImage
+from tdnet_ros.video.source_frames import frame_of
 
 
 def evaluate_offline(

@@ -10,7 +10,6 @@ from typing import Any
 
 from tdnet_ros import __version__
 from tdnet_ros.evaluation.bags import Latency, Mask, read_latencies, read_masks
-from tdnet_ros.evaluation.frames import frame_of
 from tdnet_ros.evaluation.latency_table import (
     account_frames,
     format_kinds,
@@ -29,7 +28,8 @@ from tdnet_ros.evaluation.overlay_video import (
 )
 from tdnet_ros.evaluation.replay import DIAGNOSTICS_TOPIC, LATENCY_TOPIC, MASK_TOPIC, ReplayResult
 from tdnet_ros.labels import LabelSet
-from tdnet_ros.video.sources import ImageSource
+from tdnet_ros.video.image_source import ImageSource
+from tdnet_ros.video.source_frames import frame_of
 
 _SHEET_PICTURES = 6
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 
 from tdnet_ros.errors import SourceError, StaleFrame
-from tdnet_ros.evaluation.frames import moving_frames
 from tdnet_ros.evaluation.motion_overlay import describe_plan, draw_motion
 from tdnet_ros.evaluation.overlay_video import OverlayVideo, annotate, as_rgb, blend
 from tdnet_ros.streaming import Segmenter
+from tdnet_ros.video.image_source import ImageSource
 from tdnet_ros.video.read_ahead import read_ahead
-from tdnet_ros.video.sources import ImageSource
+from tdnet_ros.video.source_frames import moving_frames
 
 
 def segment_video(

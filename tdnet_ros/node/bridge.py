@@ -3,7 +3,7 @@
 The registry's package of the same name is a ROS 1 relic that fails, or is silently wrong, on half of the
 encodings; and a distribution's cv_bridge, built against its own OpenCV and numpy, need not get on with the
 versions of a virtual environment. So it must be known to the ament index, and for every encoding it must turn
-a small picture into what tdnet_ros.node.encodings makes of it before it gets a camera's.
+a small picture into what OpenCV makes of it (tdnet_ros.video.messages.encodings) before it gets a camera's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.errors import ImageError
-from tdnet_ros.node import encodings
-from tdnet_ros.node.cdr import ImageView
+from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.messages import encodings, images
+from tdnet_ros.video.messages.cdr import ImageView
 
 _PIXEL = ImageView(0, 0, "", 1, 1, "rgba8", 0, 4, memoryview(bytes((1, 2, 3, 4))))
 _PROBE_SIDE = 4
 _PROBE_TOLERANCE = 1  # two versions of OpenCV may round differently
+
+
+def to_frame(view: ImageView) -> Frame:
+    """The image as a frame, as images.to_frame makes it, but for who converts what cannot be viewed.
+
+    That is the distribution's cv_bridge where it can be trusted with the encoding, else OpenCV. Raises ImageError.
+    """
+    return images.to_frame(view, _converted)
 
 
 @functools.lru_cache(maxsize=1)
@@ -55,7 +64,7 @@ def is_trusted_with(encoding: str) -> bool:
     content = bytes(73 * number % 256 for number in range(int(step * _PROBE_SIDE * layout.rows)))
     probe = ImageView(0, 0, "", _PROBE_SIDE, _PROBE_SIDE, encoding, 0, step, memoryview(content))
     try:
-        difference = convert(probe, layout.result).astype(int) - encodings.convert(probe, layout)
+        difference = convert(probe, layout.result).astype(int) - encodings.convert(probe)[0]
     except (ImageError, ValueError):
         return False
     return bool(np.abs(difference).max() <= _PROBE_TOLERANCE)
@@ -81,6 +90,16 @@ def convert(view: ImageView, result: str) -> npt.NDArray[np.uint8]:
     if image.dtype != np.uint8 or image.shape != expected:
         raise ImageError(f"cv_bridge made {image.dtype} {image.shape} of {name}, expected uint8 {expected}")
     return image
+
+
+def _converted(view: ImageView) -> tuple[npt.NDArray[np.uint8], str]:
+    layout = encodings.CONVERTED.get(view.encoding)
+    if layout is not None and is_trusted_with(view.encoding):
+        return convert(view, layout.result), layout.result
+    is_unknown = layout is None and encodings.MEASUREMENT.fullmatch(view.encoding) is None
+    if is_unknown and distribution_bridge() is not None:  # it may know encodings that we do not
+        return convert(view, "rgb8"), "rgb8"
+    return encodings.convert(view)
 
 
 def _packed(view: ImageView, layout: encodings.Layout) -> ImageView:

@@ -18,7 +18,6 @@ from std_msgs.msg import Header
 from tdnet_ros.errors import StaleFrame, TdnetRosError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.node.camera_info import Calibration
-from tdnet_ros.node.cdr import peek_header
 from tdnet_ros.node.diagnostics import Health, Report, diagnose
 from tdnet_ros.node.finishing import Finishing
 from tdnet_ros.node.inputs import INPUTS, Stamped
@@ -30,6 +29,7 @@ from tdnet_ros.node.qos_watch import QosWatch, node_name
 from tdnet_ros.node.subscription import CameraSubscription
 from tdnet_ros.streaming import Segmentation, SegmentationStream
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.messages.cdr import peek_header
 
 _LOG_PERIOD_S = 2.0
 _GIVE_WAY_S = 1e-4

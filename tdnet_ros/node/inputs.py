@@ -9,12 +9,13 @@ from typing import Any, Protocol
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
-from tdnet_ros.node import messages, transport
+from tdnet_ros.node import bridge, transport
 from tdnet_ros.node.interfaces import interface
 from tdnet_ros.node.packet_intake import PacketIntake
-from tdnet_ros.node.packet_messages import compressed_packet, ffmpeg_packet, foxglove_packet
 from tdnet_ros.video.codecs import codec_of
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.messages import images
+from tdnet_ros.video.messages.packets import compressed_packet, ffmpeg_packet, foxglove_packet
 
 
 class Stamped(Protocol):
@@ -89,7 +90,7 @@ class CompressedDecoder(StillDecoder):
     """sensor_msgs/CompressedImage: pictures for themselves, or packets of a video where ``format`` says so."""
 
     def __init__(self, packets: PacketIntake) -> None:
-        super().__init__(messages.compressed_view, messages.compressed_to_frame)
+        super().__init__(images.compressed_view, images.compressed_to_frame)
         self._packets = packets
         self._is_video = False
 
@@ -139,7 +140,7 @@ INPUTS = {
     "raw": InputTransport(
         "",
         lambda: Image,
-        lambda _: StillDecoder(messages.image_view, messages.to_frame),
+        lambda _: StillDecoder(images.image_view, bridge.to_frame),
         transport.IMAGE_INPUT,
     ),
     "compressed": InputTransport(

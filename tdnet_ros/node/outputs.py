@@ -17,11 +17,11 @@ from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.msg import FrameLatency
 from tdnet_ros.node import transport
-from tdnet_ros.node.cdr import serialize_image
 from tdnet_ros.node.inputs import Stamped
 from tdnet_ros.node.interfaces import interface
 from tdnet_ros.node.qos_watch import QosWatch
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.messages.cdr import serialize_image
 
 Plane = npt.NDArray[np.uint8]
 

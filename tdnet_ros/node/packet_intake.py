@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tdnet_ros.errors import DecodeError
-from tdnet_ros.node.cdr import ImageView
-from tdnet_ros.node.messages import to_frame
+from tdnet_ros.node.bridge import to_frame
 from tdnet_ros.video.frame import Frame, MotionField
+from tdnet_ros.video.messages.cdr import ImageView
 from tdnet_ros.video.motion import SkippedMotion
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
 

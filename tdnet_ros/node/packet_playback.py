@@ -15,8 +15,9 @@ from tdnet_ros.node.interfaces import interface
 from tdnet_ros.node.playback import Outgoing
 from tdnet_ros.video.codecs import CODECS, starts_group
 from tdnet_ros.video.file_packets import file_packets
+from tdnet_ros.video.image_source import ImageSource
 from tdnet_ros.video.packet_decoder import VideoPacket
-from tdnet_ros.video.sources import ImageSource, VideoFile
+from tdnet_ros.video.sources import VideoFile
 
 _NS = 1_000_000_000
 #: FFmpeg's name of a codec where CompressedVideo has another.

@@ -13,15 +13,10 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from tdnet_ros.errors import DecodeError
-from tdnet_ros.evaluation.frames import frame_of
-from tdnet_ros.node.cdr import serialize_image
 from tdnet_ros.video.frame import Frame
-from tdnet_ros.video.sources import (
-    CompressedPicture,
-    ImageSource,
-    SourceImage,
-    StoredMessage,
-)
+from tdnet_ros.video.image_source import CompressedPicture, ImageSource, SourceImage, StoredMessage
+from tdnet_ros.video.messages.cdr import serialize_image
+from tdnet_ros.video.source_frames import frame_of
 
 _TO_OTHER_ORDER = {
     ("rgb8", "bgr8"): cv2.COLOR_RGB2BGR,

@@ -23,7 +23,7 @@ from tdnet_ros.msg import FrameLatency
 from tdnet_ros.node.process import fix_settings, run_task
 from tdnet_ros.node.settings import declare_settings, setting
 from tdnet_ros.video.bag_source import stamp_of
-from tdnet_ros.video.sources import COMPRESSED_TYPE, IMAGE_TYPE
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, IMAGE_TYPE
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,10 @@ from typing import Any, cast
 from tdnet_ros.errors import DecodeError, SourceError
 from tdnet_ros.video.bag_reader import BagReader, Topic
 from tdnet_ros.video.codecs import codec_of
+from tdnet_ros.video.image_source import ImageSource, Pixels, SourceImage, StoredMessage, picture_size
+from tdnet_ros.video.messages.packets import read_packet
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, IMAGE_TYPE, PACKET_TYPES, typestore
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
-from tdnet_ros.video.packets import PACKET_TYPES, read_packet, typestore
-from tdnet_ros.video.sources import (
-    COMPRESSED_TYPE,
-    IMAGE_TYPE,
-    ImageSource,
-    Pixels,
-    SourceImage,
-    StoredMessage,
-    picture_size,
-)
 
 _IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE, *PACKET_TYPES)
 #: Messages from which rate and size are learnt.

@@ -1,12 +1,10 @@
-"""Where images come from: a video file, a folder of pictures or a rosbag2, behind one idea, ImageSource."""
+"""Opening what images come from: a video file, a folder of pictures or a rosbag2."""
 
 from __future__ import annotations
 
 import logging
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,80 +12,15 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.errors import DecodeError, SourceError
-from tdnet_ros.video.decoding import decode_image
+from tdnet_ros.errors import SourceError
+from tdnet_ros.video.image_source import CompressedPicture, ImageSource, Pixels, SourceImage, picture_size
 
 #: Rate of an image folder when none is given: pictures carry no time.
 FOLDER_RATE_HZ = 10.0
-IMAGE_TYPE = "sensor_msgs/msg/Image"
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 _PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 _BAG_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A decoded image: uint8 (H, W, 3), C-contiguous, channels as ``encoding`` (rgb8 or bgr8) says."""
-
-    image: npt.NDArray[np.uint8]
-    encoding: str
-
-
-@dataclass(frozen=True)
-class CompressedPicture:
-    """The bytes of a picture file; ``format`` is jpeg or png."""
-
-    data: bytes
-    format: str
-
-
-@dataclass(frozen=True)
-class StoredMessage:
-    """A message as a bag holds it: serialised (CDR), with its type: IMAGE_TYPE or COMPRESSED_TYPE."""
-
-    cdr: bytes
-    type_name: str
-
-
-@dataclass(frozen=True)
-class SourceImage:
-    """One image, in the form in which its source holds it: nothing is decoded that may be passed on as it is.
-
-    ``time_ns`` is the place on the source's timeline: 0 for the first image, never going back; play by it.
-    ``stamp_ns`` is when the image was taken, which in a bag may well jump: pair results by it.
-    """
-
-    index: int
-    time_ns: int
-    stamp_ns: int
-    content: Pixels | CompressedPicture | StoredMessage
-
-
-class ImageSource(ABC):
-    """Images in order, with their times. Iterating again starts again from the first image.
-
-    ``name`` is for people. ``size`` is (width, height) of the first image. ``frame_count`` is None where only
-    playing to the end would tell. ``has_clock`` says that stamps are wall-clock capture times; otherwise they
-    count from the start of the source. ``compressed`` says that images are stored as CompressedImage messages.
-    ``damage`` says in words what of the source could not be read, as far as it has been.
-    """
-
-    name: str
-    rate_hz: float
-    size: tuple[int, int]
-    frame_count: int | None
-    has_clock: bool = False
-    compressed: bool = False
-
-    @property
-    def damage(self) -> list[str]:
-        return []
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[SourceImage]:
-        """Images from the first to the last; raises SourceError where the source cannot be read on."""
 
 
 def open_source(path: str | Path, rate_hz: float | None = None, topic: str | None = None) -> ImageSource:
@@ -232,12 +165,3 @@ class ImageFolder(ImageSource):
         for index, file in enumerate(self._files):
             time_ns = round(index * 1e9 / self.rate_hz)
             yield SourceImage(index, time_ns, time_ns, self._read(file))
-
-
-def picture_size(data: bytes, name: str) -> tuple[int, int]:
-    """(width, height) of a JPEG or PNG; raises SourceError, naming the picture, when it cannot be decoded."""
-    try:
-        height, width = decode_image(data).shape[:2]
-    except DecodeError as error:
-        raise SourceError(f"{name} is not a picture that can be played: {error}") from error
-    return width, height

@@ -10,19 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.errors import DecodeError, ImageError
-from tdnet_ros.node.messages import compressed_to_frame, compressed_view, image_view, to_frame
 from tdnet_ros.video.decoding import decode_image
 from tdnet_ros.video.file_packets import file_packets
 from tdnet_ros.video.frame import Frame
+from tdnet_ros.video.image_source import CompressedPicture, ImageSource, Pixels, SourceImage
+from tdnet_ros.video.messages.images import compressed_to_frame, compressed_view, image_view, to_frame
+from tdnet_ros.video.messages.types import IMAGE_TYPE
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder
-from tdnet_ros.video.sources import (
-    IMAGE_TYPE,
-    CompressedPicture,
-    ImageSource,
-    Pixels,
-    SourceImage,
-    VideoFile,
-)
+from tdnet_ros.video.sources import VideoFile
 
 
 def frame_of(image: SourceImage) -> Frame:

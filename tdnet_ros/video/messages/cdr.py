@@ -4,8 +4,7 @@ rclpy's deserialize_message copies every pixel and costs some hundred microsecon
 subscription hands out the bytes, and a view into them costs a few microseconds. The layout is that of classic
 CDR (XCDR1), little-endian: a 4-byte encapsulation header ``00 01 xx xx``, then the fields in order, each
 aligned to its own size, strings and sequences preceded by their uint32 length. The bytes come from the
-network: every length is checked before it is used. This module needs no ROS package; tdnet_ros.node.messages
-goes through rclpy for other encapsulations.
+network: every length is checked before it is used. The modules beside this one take other encapsulations.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tdnet_ros.errors import ImageError
-from tdnet_ros.node.cdr import ImageView
+from tdnet_ros.video.messages.cdr import ImageView
 
 #: Encodings that are viewed as they are, and the native encoding (of tdnet_ros.video.frame) that they mean.
 VIEWED = {"rgb8": "rgb8", "bgr8": "bgr8", "mono8": "mono8", "8UC1": "mono8", "8UC3": "bgr8"}
@@ -131,12 +131,15 @@ def native_samples(view: ImageView, layout: Layout) -> npt.NDArray[Any]:
     return samples if dtype.itemsize == 1 else np.require(samples, layout.dtype, ["C", "A"])
 
 
-def convert(view: ImageView, layout: Layout) -> npt.NDArray[np.uint8]:
-    """Convert by OpenCV to ``layout.result``: uint8 (H, W, 3) or (H, W); raises ImageError."""
+def convert(view: ImageView) -> tuple[npt.NDArray[np.uint8], str]:
+    """(pixels, encoding): uint8 (H, W, 3) rgb8 or bgr8, or (H, W) mono8, by OpenCV. Raises ImageError."""
+    layout = CONVERTED.get(view.encoding)
+    if layout is None:
+        raise refusal(view.encoding)
     samples = native_samples(view, layout)
     try:
         if view.encoding == "nv24":
-            return _convert_nv24(view)
+            return _convert_nv24(view), layout.result
         if layout.code is not None:
             samples = cv2.cvtColor(samples, layout.code)
         if samples.dtype == np.uint16:
@@ -144,7 +147,7 @@ def convert(view: ImageView, layout: Layout) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         size = f"{view.width}x{view.height}"
         raise ImageError(f"{view.encoding} image of {size} fails in OpenCV: {error.err}") from error
-    return samples
+    return samples, layout.result
 
 
 def refusal(encoding: str) -> ImageError:

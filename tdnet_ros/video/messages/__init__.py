@@ -1,0 +1,1 @@
+"""Serialised ROS messages to frames and video packets, and images back to messages, without any ROS package."""

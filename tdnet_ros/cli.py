@@ -62,7 +62,8 @@ def demo(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     _add_model_options(parser)
 
     def run(arguments: argparse.Namespace) -> int:
-        from tdnet_ros.demo import require_ros, run_demo, street_clip
+        from tdnet_ros.demo import run_demo, street_clip
+        from tdnet_ros.evaluation.processes import require_ros
         from tdnet_ros.evaluation.replay import ReplaySettings
 
         def say(line: str) -> None:
@@ -174,7 +175,7 @@ def play(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]
     _add_source_options(parser)
 
     def run(arguments: argparse.Namespace) -> int:
-        from tdnet_ros.demo import require_ros
+        from tdnet_ros.evaluation.processes import require_ros
 
         require_ros()
         from tdnet_ros.node.player_node import Player

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.replay import ReplaySettings, replay
 from tdnet_ros.evaluation.replay_report import write_overlay, write_report
 from tdnet_ros.video.sources import open_source
@@ -18,26 +16,12 @@ _CLIP_SECONDS, _CLIP_RATE_HZ = 10, 15
 _CLIP_SEED = 2021
 
 
-def require_ros() -> None:
-    """Raises ConfigurationError, with the way out, when ROS 2 or our message type is not installed."""
-    if importlib.util.find_spec("rclpy") is None:
-        raise ConfigurationError(
-            "this needs ROS 2, and rclpy is not installed: pip install 'tdnet_ros[ros]' (Linux x86-64), or "
-            "use the Python of a ROS 2 distribution. 'tdnet-ros segment' works without ROS"
-        )
-    if importlib.util.find_spec("tdnet_ros.msg") is None:
-        raise ConfigurationError(
-            "the type support of tdnet_ros/FrameLatency was not built: install the package again with g++ "
-            "and the Python headers at hand"
-        )
-
-
 def run_demo(settings: ReplaySettings, say: Callable[[str], None]) -> None:
     """Replay the source through the node and write everything that comes out to the output folder.
 
     Raises TdnetRosError, with the last lines of the process concerned, when something fails on the way.
     """
-    # Here, because torch takes seconds to load and the player's command wants no more than require_ros.
+    # Here, because torch takes seconds to load and `tdnet-ros demo` should say at once what it misses.
     from tdnet_ros.networks import AUTO
     from tdnet_ros.streaming import model_info
 

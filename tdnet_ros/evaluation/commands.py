@@ -69,8 +69,8 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
         settings, output = settings_of(arguments.recordings[0]), arguments.output
         output.mkdir(parents=True, exist_ok=True)
         if arguments.graph:
-            from tdnet_ros.demo import require_ros
             from tdnet_ros.evaluation.in_graph import evaluate_in_graph
+            from tdnet_ros.evaluation.processes import require_ros
 
             require_ros()
             evaluation, worst = evaluate_in_graph(settings, output, arguments.rate, _say, Progress())

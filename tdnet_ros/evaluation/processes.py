@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tdnet_ros.errors import TdnetRosError
+from tdnet_ros.errors import ConfigurationError, TdnetRosError
 
 #: Domains whose ports lie below Linux's ephemeral ones, so that nothing else takes them by chance.
 _DOMAINS = range(1, 101)
@@ -25,6 +26,20 @@ PARENT_VARIABLE = "TDNET_ROS_PARENT"
 
 class NodeProcessError(TdnetRosError):
     """A node's process ended by itself, or with an exit code other than 0. Carries its last lines."""
+
+
+def require_ros() -> None:
+    """Raises ConfigurationError, with the way out, when ROS 2 or our message type is not installed."""
+    if importlib.util.find_spec("rclpy") is None:
+        raise ConfigurationError(
+            "this needs ROS 2, and rclpy is not installed: pip install 'tdnet_ros[ros]' (Linux x86-64), or "
+            "use the Python of a ROS 2 distribution. 'tdnet-ros segment' works without ROS"
+        )
+    if importlib.util.find_spec("tdnet_ros.msg") is None:
+        raise ConfigurationError(
+            "the type support of tdnet_ros/FrameLatency was not built: install the package again with g++ "
+            "and the Python headers at hand"
+        )
 
 
 def free_domain() -> int:

@@ -7,6 +7,7 @@ ros2 launch tdnet_ros segment.launch.py cameras:=front=/front/image_raw,left=/le
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -15,16 +16,21 @@ from launch.action import Action
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.node.parameters import camera_topics
 from tdnet_ros.node.transport import profile_variable
 
 #: Arguments that go to the node's parameters of the same name; an empty one leaves what params_file says.
-_PARAMETERS = {
+_TEXTS = {
     "input_transport": "How images arrive: raw, compressed, ffmpeg or foxglove.",
     "model": "Network (`tdnet-ros models` lists them); auto: the one that the weight file is of.",
     "weights": "Weight file of the network.",
     "device": "auto, cpu, cuda or cuda:N.",
+}
+_SWITCHES = {
     "autostart": "true: configure and activate at start; false: a lifecycle manager does that.",
     "use_sim_time": "true: take the time from /clock.",
 }
@@ -39,7 +45,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "image",
                 default_value="/camera/image_raw",
-                description="Topic of the camera's images; compressed transport adds /compressed.",
+                description="Topic of the camera's images; transports other than raw add their name, as /compressed.",
             ),
             DeclareLaunchArgument(
                 "cameras",
@@ -58,17 +64,17 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *(
                 DeclareLaunchArgument(name, default_value="", description=f"{text} Empty: as in params_file.")
-                for name, text in _PARAMETERS.items()
+                for name, text in {**_TEXTS, **_SWITCHES}.items()
             ),
             DeclareLaunchArgument(
                 "play",
                 default_value="",
-                description="Video file, image folder or rosbag to play as the camera. Empty: there is a camera.",
+                description="Video file, image folder or rosbag to play as the camera, or as each. Empty: none.",
             ),
             DeclareLaunchArgument(
                 "play_transport",
                 default_value="",
-                description="How the player sends it, e.g. compressed_video. Empty: as input_transport says.",
+                description="How the player sends it, e.g. compressed_video. Empty: as input_transport, or raw.",
             ),
             DeclareLaunchArgument("loop", default_value="false", description="Whether to play it again at its end."),
             DeclareLaunchArgument(
@@ -84,39 +90,49 @@ def _start(context: LaunchContext) -> list[Action]:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    given: dict[str, Any] = {name: _typed(value(name)) for name in _PARAMETERS if value(name)}
-    topics = {"image": value("image")}
+    if not Path(value("params_file")).is_file():
+        # launch_ros says so too, and then starts the node with the defaults.
+        raise ConfigurationError(f"params_file is '{value('params_file')}', expected a file")
+    cameras = camera_topics(value("cameras")) or {"": value("image")}
+    given: dict[str, Any] = {name: _text(value(name)) for name in _TEXTS if value(name)}
+    given |= {name: _truth(name, value(name)) for name in _SWITCHES if value(name)}
     if value("cameras"):
-        cameras = [camera.partition("=")[::2] for camera in value("cameras").split(",")]
-        if not all(name and topic for name, topic in cameras):
-            raise RuntimeError(f"cameras is '{value('cameras')}', expected NAME=TOPIC,NAME=TOPIC...")
-        given["cameras"] = [name for name, _ in cameras]
-        topics = {f"{name}/image": topic for name, topic in cameras}
+        given["cameras"] = list(cameras)
+    prefixes = {name: f"{name}/" if name else "" for name in cameras}
     segmentation = Node(
         package="tdnet_ros",
         executable="segmentation_node",
         name="segmentation_node",
         namespace=value("namespace"),
         parameters=[value("params_file"), given],
-        remappings=list(topics.items()),
+        remappings=[(f"{prefixes[name]}image", topic) for name, topic in cameras.items()],
         output="screen",
     )
     actions: list[Action] = [segmentation]
     if value("play"):
         transport = value("play_transport") or value("input_transport") or "raw"
-        actions.append(_player(value("play"), transport, value("image"), _typed(value("loop")) is True))
-    if _typed(value("overlay")) is True:
-        first = f"{given['cameras'][0]}/" if "cameras" in given else ""
-        actions.append(_viewer(f"/{value('namespace').strip('/')}/{first}overlay"))
+        loop = _truth("loop", value("loop"))
+        actions += [_player(name, value("play"), transport, topic, loop) for name, topic in cameras.items()]
+    if _truth("overlay", value("overlay")):
+        namespace = value("namespace").strip("/")
+        actions.append(_viewer(f"{namespace and '/'}{namespace}/{next(iter(prefixes.values()))}overlay"))
     return actions
 
 
-def _player(source: str, transport: str, image: str, loop: bool) -> Action:
+def _player(camera: str, source: str, transport: str, image: str, loop: bool) -> Action:
+    name = camera.replace("/", "_")
     return Node(
         package="tdnet_ros",
         executable="player_node",
-        name="player",
-        parameters=[{"source": source, "transport": transport, "loop": loop}],
+        name=f"{name}_player" if name else "player",
+        parameters=[
+            {
+                "source": _text(source),
+                "transport": _text(transport),
+                "loop": loop,
+                "frame_id": _text(camera or "camera"),
+            }
+        ],
         remappings=[("image", image)],
         output="screen",
     )
@@ -130,5 +146,12 @@ def _viewer(topic: str) -> Action:
     return Node(package="rqt_image_view", executable="rqt_image_view", arguments=[topic])
 
 
-def _typed(text: str) -> bool | str:
-    return {"true": True, "false": False}.get(text.lower(), text)
+def _text(value: str) -> ParameterValue:
+    """Launch reads texts as YAML: a folder named 2024 would be a number, a camera named on a truth."""
+    return ParameterValue(value, value_type=str)
+
+
+def _truth(name: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ConfigurationError(f"{name} is '{value}', expected true or false")
+    return value.lower() == "true"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,14 @@ pytest.importorskip("launch", reason="launch is not installed: it comes with a R
 pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with a ROS 2 distribution")
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
+from launch_ros.actions import Node
+from launch_ros.utilities import evaluate_parameters
+
+from tdnet_ros.errors import ConfigurationError
 
 LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.py"
+CONFIG = LAUNCH_FILE.parents[1] / "config" / "segmentation.yaml"
 EXPECTED_ARGUMENTS = [
     *("image", "cameras", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart"),
     *("use_sim_time", "play", "play_transport", "loop", "overlay"),
@@ -30,16 +36,28 @@ def description() -> LaunchDescription:
     return module.generate_launch_description()
 
 
-def executables(description: LaunchDescription, **given: str) -> list[str]:
+def actions(description: LaunchDescription, **given: str) -> tuple[LaunchContext, list[Any]]:
+    """What is started, in its context."""
     context = LaunchContext()
-    context.launch_configurations.update(given)
-    names: list[str] = []
+    context.launch_configurations.update({"params_file": str(CONFIG), **given})
+    started: list[Any] = []
     for entity in description.entities:
         if isinstance(entity, DeclareLaunchArgument | SetEnvironmentVariable):
             entity.visit(context)
         elif isinstance(entity, OpaqueFunction):
-            names += [action.node_executable for action in entity.execute(context)]  # type: ignore[union-attr]
-    return names
+            started += entity.execute(context) or []
+    return context, started
+
+
+def executables(description: LaunchDescription, **given: str) -> list[str]:
+    return [action.node_executable for action in actions(description, **given)[1] if isinstance(action, Node)]
+
+
+def parameters(description: LaunchDescription, **given: str) -> list[dict[str, Any]]:
+    """What each process is given beside its parameter file."""
+    context, started = actions(description, **given)
+    evaluated = [evaluate_parameters(context, action._Node__parameters) for action in started]
+    return [dict(values[-1]) for values in evaluated]
 
 
 def test_every_argument_is_described(description: LaunchDescription) -> None:
@@ -59,3 +77,47 @@ def test_processes_inherit_the_shared_memory_profile(
     monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
     executables(description)
     assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds_shm.xml")
+
+
+def test_texts_stay_texts(description: LaunchDescription) -> None:
+    node, player = parameters(description, weights="2024", autostart="false", play="1e3", loop="True")
+    assert node == {"weights": "2024", "autostart": False}
+    assert player == {"source": "1e3", "transport": "raw", "loop": True, "frame_id": "camera"}
+
+
+def test_each_of_several_cameras_is_played(description: LaunchDescription) -> None:
+    cameras = "on=/on/image_raw, rig/left=/left/image_raw"
+    node, *players = parameters(description, cameras=cameras, play="drive.mp4", input_transport="ffmpeg")
+    assert node == {"input_transport": "ffmpeg", "cameras": ("on", "rig/left")}
+    assert [player["frame_id"] for player in players] == ["on", "rig/left"]
+    assert {player["transport"] for player in players} == {"ffmpeg"}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "cameras", "topic"),
+    [
+        ("/segmentation/", "", "/segmentation/overlay"),
+        ("", "", "/overlay"),
+        ("rig", "left=/l,right=/r", "/rig/left/overlay"),
+    ],
+)
+def test_the_viewer_is_shown_the_first_overlay(
+    description: LaunchDescription, namespace: str, cameras: str, topic: str
+) -> None:
+    context, (_, viewer) = actions(description, namespace=namespace, cameras=cameras, overlay="true")
+    assert isinstance(viewer, LogInfo), "rqt_image_view is installed here"
+    assert f" {topic} " in "".join(part.perform(context) for part in viewer.msg)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"params_file": "nowhere.yaml"}, "params_file is 'nowhere.yaml', expected a file"),
+        ({"cameras": "front"}, "cameras is 'front', expected NAME=TOPIC"),
+        ({"loop": "often", "play": "drive.mp4"}, "loop is 'often', expected true or false"),
+        ({"autostart": "1"}, "autostart is '1', expected true or false"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(description: LaunchDescription, given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        actions(description, **given)

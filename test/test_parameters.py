@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_
 from rclpy.parameter import Parameter
 
 from tdnet_ros.errors import ConfigurationError
-from tdnet_ros.node.parameters import SegmentationParameters
+from tdnet_ros.node.parameters import SegmentationParameters, camera_topics
 from tdnet_ros.node.settings import changed, checked, describe
 
 CONFIG = Path(__file__).resolve().parents[1] / "config" / "segmentation.yaml"
@@ -69,3 +69,14 @@ def test_one_wrong_change_refuses_all() -> None:
     parameters = [Parameter("max_gap_s", value=1.0), Parameter("max_back_s", value=0.0)]
     with pytest.raises(ConfigurationError, match="max_back_s"):
         changed(SegmentationParameters(), parameters, working=True)
+
+
+def test_cameras_of_a_launch_argument() -> None:
+    assert camera_topics(" ") == {}
+    assert camera_topics("front=/front/image_raw, rig/left = left") == {"front": "/front/image_raw", "rig/left": "left"}
+
+
+@pytest.mark.parametrize("text", ["front", "=/image", "front=", "front=/a,", "1=/a", "front=/a,front=/b"])
+def test_cameras_that_cannot_be_meant_are_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"cameras is '{text}', expected"):
+        camera_topics(text)

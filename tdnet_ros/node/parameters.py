@@ -169,3 +169,19 @@ class SegmentationParameters:
     def limits(self) -> ContinuityLimits:
         """When a frame does not continue its stream."""
         return ContinuityLimits(self.max_gap_s, self.max_back_s)
+
+
+def camera_topics(text: str) -> dict[str, str]:
+    """Topic of each camera's images, by its name, of ``NAME=TOPIC,NAME=TOPIC``; none of them for an empty text.
+
+    Raises ConfigurationError for what is not written so, and for a name that comes twice.
+    """
+    topics: dict[str, str] = {}
+    for part in text.split(",") if text.strip() else ():
+        name, _, topic = map(str.strip, part.partition("="))
+        if not _NAME.fullmatch(name) or not topic:
+            raise ConfigurationError(f"cameras is '{text}', expected NAME=TOPIC,NAME=TOPIC of letters, digits, _ and /")
+        if name in topics:
+            raise ConfigurationError(f"cameras is '{text}', expected '{name}' once")
+        topics[name] = topic
+    return topics

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tdnet_ros.errors import StaleFrame
 from tdnet_ros.node.segmentation_node import SegmentationNode, main
 from tdnet_ros.streaming import Plan, Segmentation, SegmentationStream, Segmenter, StageTimes
 from tdnet_ros.video.frame import Frame
@@ -20,7 +19,7 @@ class InstantSegmenter(Segmenter):
 
     def step_together(
         self, frames: Sequence[tuple[SegmentationStream, Frame]], confidence: bool = False
-    ) -> list[Segmentation | StaleFrame]:
+    ) -> list[Segmentation | Exception]:
         """Masks of the frames' sizes."""
         return [self._answer(frame) for _, frame in frames]
 

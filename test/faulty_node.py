@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from tdnet_ros.node.segmentation_node import SegmentationNode, main
-from tdnet_ros.streaming import SegmentationStream, Segmenter
-from tdnet_ros.video.frame import Frame
+from tdnet_ros.streaming import Segmenter
+from tdnet_ros.streaming.together import Turn
 
 #: First pixel, RGB, by fault.
 OUT_OF_MEMORY, EXCEPTION, SLOW = (250, 0, 250), (250, 0, 251), (250, 0, 252)
@@ -29,10 +29,11 @@ class FaultySegmenter(Segmenter):
         self._asked: set[tuple[int, ...]] = set()
         self._compute, self.engine.compute = self.engine.compute, self._compute_or_fail
 
-    def step_together(self, frames: Sequence[tuple[SegmentationStream, Frame]], confidence: bool = False) -> Any:
-        """As the real one."""
-        self._asked = {tuple(map(int, frame.image[0, 0])) for _, frame in frames if frame.encoding == "rgb8"}
-        return super().step_together(frames, confidence)
+    def _outcomes(self, batch: Sequence[Turn], confidence: bool) -> Any:
+        """As the real one, of a batch or of a frame that is tried again."""
+        frames = [turn.frame for turn in batch]
+        self._asked = {tuple(map(int, frame.image[0, 0])) for frame in frames if frame.encoding == "rgb8"}
+        return super()._outcomes(batch, confidence)
 
     def _compute_or_fail(self, *step: Any) -> Any:
         if OUT_OF_MEMORY in self._asked:

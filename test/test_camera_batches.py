@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -16,7 +17,6 @@ from tdnet_ros.errors import StaleFrame, StateError
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.streaming import Segmentation, SegmentationStream, Segmenter
-from tdnet_ros.streaming.stream import IN_TURN_FRAMES
 from tdnet_ros.video.frame import Frame
 
 SIZE = (64, 96)
@@ -49,11 +49,6 @@ def frame(camera: int, index: int, size: tuple[int, int] = SIZE) -> Frame:
     noise = np.random.default_rng((camera, index // 3)).integers(0, 256, (4, 6, 3), np.uint8)
     image = cv2.resize(np.roll(noise, index, axis=1), size[::-1], interpolation=cv2.INTER_CUBIC)
     return Frame(image, stamp_ns=1_000_000_000 + index * 50_000_000)
-
-
-def still(camera: int, index: int) -> Frame:
-    """Of one scene, without a cut."""
-    return replace(frame(camera, 0), stamp_ns=frame(camera, index).stamp_ns)
 
 
 def alone(segmenter: Segmenter, frames: Sequence[Frame]) -> list[Segmentation]:
@@ -110,8 +105,9 @@ def test_scores_of_a_batch_are_those_of_each_picture(segmenter: Segmenter) -> No
                 torch.testing.assert_close(scores[camera : camera + 1], own, atol=1e-4, rtol=1e-4)
 
 
-def test_any_mixture_of_phases_sizes_resets_and_absences(tiny4: Segmenter) -> None:
-    """Cameras come and go, reset at their own times and have sizes of their own, for forty steps."""
+def test_any_mixture_of_phases_sizes_resets_and_absences(tiny4: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras come and go, reset at their own times and have sizes of their own, for forty steps; none is aligned."""
+    monkeypatch.setattr("tdnet_ros.streaming.segmenter.in_step", list)
     rng = np.random.default_rng(3)
     sizes = [SIZE, SIZE, SIZE, (64, 80)]
     together, single = ([tiny4.stream() for _ in sizes] for _ in range(2))
@@ -133,32 +129,6 @@ def test_any_mixture_of_phases_sizes_resets_and_absences(tiny4: Segmenter) -> No
     assert sharing > 10, "too few frames shared a batch for this to say much"
 
 
-def test_a_camera_that_lost_a_frame_can_take_the_others_turn(
-    shipped: Segmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    streams = [shipped.stream() for _ in range(3)]
-    for index in range(IN_TURN_FRAMES):
-        shipped.step_together([(stream, still(camera, index)) for camera, stream in enumerate(streams)])
-    shipped.step_together([(stream, still(camera, 20)) for camera, stream in enumerate(streams[:2])])
-    turns = [stream.next_subnetwork for stream in streams]
-    assert turns[0] == turns[1] != turns[2]
-    batches = BatchSizes(shipped, monkeypatch)
-    assert streams[2].take_turn(turns[0])
-    for index in (21, 22):
-        results = shipped.step_together([(stream, still(camera, index)) for camera, stream in enumerate(streams)])
-        assert [result.warm for result in results if isinstance(result, Segmentation)] == [True] * 3
-    assert batches.seen == [3, 3]
-    assert not streams[2].take_turn(1 - streams[2].next_subnetwork), "the other entry would grow old"
-
-
-def test_no_turn_is_taken_where_the_window_would_be_another(tiny4: Segmenter, shipped: Segmenter) -> None:
-    four, fresh = tiny4.stream(), shipped.stream()
-    for index in range(5):
-        four.step(still(0, index))
-    assert not four.take_turn(3) and four.next_subnetwork == 1
-    assert not fresh.take_turn(1) and fresh.next_subnetwork == 0
-
-
 def test_a_stale_frame_costs_the_others_nothing(tiny4: Segmenter) -> None:
     expected = [alone(tiny4, [frame(camera, index) for index in range(3)]) for camera in range(2)]
     streams = [tiny4.stream() for _ in range(2)]
@@ -170,25 +140,83 @@ def test_a_stale_frame_costs_the_others_nothing(tiny4: Segmenter) -> None:
     assert same(streams[0].step(frame(0, 2)), expected[0][2])
 
 
-def test_when_the_network_fails_every_window_stays_as_it_was(tiny4: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [alone(tiny4, [frame(camera, index) for index in range(4)]) for camera in range(2)]
-    streams = [tiny4.stream() for _ in range(2)]
-    streams[1].step(frame(1, 0))  # the two are at different plans: the first batch succeeds, the second fails
-    compute = tiny4.engine.compute
+def marked(camera: int, index: int) -> Frame:
+    """With a first pixel by which the failing network knows it."""
+    image = frame(camera, index).image.copy()
+    image[:8, :8] = 255
+    return replace(frame(camera, index), image=image)
+
+
+class FailsOn:
+    """The network, out of memory for batches with a marked picture in them, or with more than ``most``."""
+
+    def __init__(self, segmenter: Segmenter, patch: pytest.MonkeyPatch, most: int = 8) -> None:
+        self._compute, self._most = segmenter.engine.compute, most
+        self._white = segmenter.stream().preprocess(marked(0, 0), SIZE)[0, :, :4, :4].clone()
+        patch.setattr(segmenter.engine, "compute", self)
+
+    def __call__(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
+        if len(image) > self._most or any(torch.equal(one[:, :4, :4], self._white) for one in image):
+            raise MemoryError("no memory")
+        return self._compute(plan, image, *cached)
+
+
+def test_a_frame_on_which_the_network_fails_costs_its_own_camera_alone(
+    tiny4: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [alone(tiny4, [frame(camera, index) for index in range(6)]) for camera in range(3)]
+    streams = [tiny4.stream() for _ in range(3)]
+    for index in range(5):
+        tiny4.step_together([(stream, frame(camera, index)) for camera, stream in enumerate(streams)])
+    before, failed = streams[1].state, tiny4.failed_batches
+    with monkeypatch.context() as patch:
+        FailsOn(tiny4, patch)
+        pictures = [frame(0, 5), marked(1, 5), frame(2, 5)]
+        results = tiny4.step_together(list(zip(streams, pictures, strict=True)))
+    assert isinstance(results[1], MemoryError) and streams[1].state is before
+    for camera in (0, 2):
+        result = results[camera]
+        assert isinstance(result, Segmentation) and same(result, expected[camera][5])
+    assert [stream.resets for stream in streams] == [expected[camera][5].resets for camera in range(3)]
+    assert tiny4.failed_batches == failed + 1
+
+
+def test_a_batch_that_is_too_much_for_the_device_is_taken_one_by_one(
+    tiny4: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [alone(tiny4, [frame(camera, index) for index in range(6)]) for camera in range(3)]
+    streams, failed = [tiny4.stream() for _ in range(3)], tiny4.failed_batches
+    FailsOn(tiny4, monkeypatch, most=1)
+    for index in range(6):
+        results = tiny4.step_together([(stream, frame(camera, index)) for camera, stream in enumerate(streams)])
+        for camera, result in enumerate(results):
+            assert isinstance(result, Segmentation) and same(result, expected[camera][index])
+    assert tiny4.failed_batches == failed + 6
+
+
+def test_an_error_keeps_no_tensors(tiny4: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is out of memory would stay so, as long as somebody looks at why."""
+    held: list[weakref.ref[Tensor]] = []
 
     def fail(plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
-        if plan.subnetwork == 1:
-            raise MemoryError("no memory")
-        return compute(plan, image, *cached)
+        held.append(weakref.ref(image))
+        raise MemoryError("no memory")
 
+    monkeypatch.setattr(tiny4.engine, "compute", fail)
+    streams = [tiny4.stream() for _ in range(2)]
+    results = tiny4.step_together([(stream, frame(camera, 0)) for camera, stream in enumerate(streams)])
+    assert all(isinstance(result, MemoryError) for result in results)
+    assert len(held) == 3 and not any(image() is not None for image in held)
+
+
+def test_a_picture_that_cannot_be_begun_costs_its_own_camera_alone(
+    tiny4: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = [tiny4.stream() for _ in range(2)]
     with monkeypatch.context() as patch:
-        patch.setattr(tiny4.engine, "compute", fail)
-        with pytest.raises(MemoryError):
-            tiny4.step_together([(streams[0], frame(0, 0)), (streams[1], frame(1, 1))])
-    assert streams[0].state.order == () and streams[1].state.order == (0,)
-    for index in (2, 3):
-        assert same(streams[1].step(frame(1, index)), alone(tiny4, [frame(1, i) for i in (0, 2, 3)])[index - 1])
-    assert expected[0][0].plan.subnetwork == streams[0].step(frame(0, 1)).plan.subnetwork == 0
+        patch.setattr(streams[0], "begin", lambda frame: [][0])
+        results = tiny4.step_together([(stream, frame(camera, 0)) for camera, stream in enumerate(streams)])
+    assert isinstance(results[0], IndexError) and isinstance(results[1], Segmentation)
 
 
 def test_confidence_comes_for_every_camera(tiny4: Segmenter) -> None:

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from faulty_node import EXCEPTION
 from running_process import RunningProcess
 from segmentation_graph import Graph, image, running_node, stamp_of, wait_for
 from sensor_msgs.msg import Image
@@ -42,11 +43,13 @@ class Rig(Graph):
             report[status.name] = {**values, "message": status.message}
         self.reports.append(report)
 
-    def shoot(self, *names: str) -> int:
+    def shoot(self, *names: str, faulty: str = "") -> int:
         """One image of each of these cameras, all with the same stamp; the stamp in ns."""
         stamp_ns = self.next_stamp()
         for name in names or NAMES:
             picture = image(NAMES.index(name))
+            if name == faulty:
+                picture.data = bytes(EXCEPTION) + bytes(picture.data)[3:]
             picture.header.frame_id = name
             picture.header.stamp.sec, picture.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
             self.cameras[name].publish(picture)
@@ -64,7 +67,8 @@ class Rig(Graph):
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    with running_node(f"cameras:=[{','.join(NAMES)}]", "max_gap_s:=1000.0") as (process, domain):
+    parameters = (f"cameras:=[{','.join(NAMES)}]", "max_gap_s:=1000.0")
+    with running_node(*parameters, module="faulty_node") as (process, domain):
         graph = Rig(process, domain)
         try:
             for camera in graph.cameras.values():
@@ -127,6 +131,22 @@ def test_trouble_is_told_by_camera_and_costs_the_others_nothing(rig: Rig) -> Non
     for name in ("front", "right", "rear"):
         assert after[name]["images rejected"] == before[name]["images rejected"]
         assert rig.told[name][-1].warm and after[name]["resets"] == before[name]["resets"]
+
+
+def test_an_exception_in_the_network_costs_the_camera_at_fault_alone(rig: Rig) -> None:
+    before = rig.report()
+    others = ("front", "right", "rear")
+    stamp_ns = rig.shoot(faulty="left")
+    wait_for(lambda: rig.has_masks(stamp_ns, *others), "the others' masks of the same moment", rig)
+    wait_for(lambda: rig.report()["left"]["failures"] != before["left"]["failures"], "the failure", rig)
+    after = rig.report()
+    assert after["left"]["message"] == "ZeroDivisionError: in the middle of the network"
+    failed = [int(report["front"]["common steps that failed"]) for report in (before, after)]
+    assert failed[1] - failed[0] <= 1
+    for name in others:
+        assert (after[name]["failures"], after[name]["resets"]) == (before[name]["failures"], before[name]["resets"])
+    stamp_ns = rig.shoot()
+    wait_for(lambda: rig.has_masks(stamp_ns), "masks of all", rig)
 
 
 def test_no_camera_starves_while_one_floods_the_node(rig: Rig) -> None:

@@ -245,6 +245,7 @@ class SegmentationNode(LifecycleNode):
         memory_mib = runtime.memory_mib()
         return {
             "images per step": f"{self._worker.images_per_step:.2f}",
+            "common steps that failed": str(self._segmenter.failed_batches),
             "model": network.name,
             "terms": network.stated_terms,
             "precision": runtime.precision,

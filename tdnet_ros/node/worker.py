@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tdnet_ros.errors import StaleFrame
 from tdnet_ros.node.camera import Camera, Picture
@@ -22,7 +22,8 @@ class Worker:
         self._segmenter = segmenter
         self._cameras = cameras
         self._waiting = waiting
-        #: Cameras whose last frame ended in an exception: until one goes well they take no others down with them.
+        #: Cameras whose last frame ended in an exception: until one goes well they keep no others waiting for a second
+        #: attempt.
         self._suspects: set[Camera] = set()
         self._batches = Window()
         self._thread = threading.Thread(target=self._work, name="segmentation")
@@ -42,14 +43,10 @@ class Worker:
     def _work(self) -> None:
         while self._waiting.wait():
             due = self._take()
-            results = self._segment_together({camera: due[camera] for camera in due if camera not in self._suspects})
-            for camera in due:
-                if camera not in results:
-                    self._suspects.add(camera)
-                    with camera.attended():
-                        results |= self._segment({camera: due[camera]})
-                        self._suspects.remove(camera)
-            self._publish(due, results)
+            trusted = {camera: picture for camera, picture in due.items() if camera not in self._suspects}
+            alone = [{camera: picture} for camera, picture in due.items() if camera not in trusted]
+            for group in [trusted, *alone] if trusted else alone:
+                self._publish(group, self._segment(group))
 
     def _take(self) -> dict[Camera, Picture]:
         """The newest frame of every camera that has one."""
@@ -61,36 +58,13 @@ class Worker:
                     due[camera] = picture
         return due
 
-    def _segment_together(self, due: Mapping[Camera, Picture]) -> dict[Camera, Segmentation | StaleFrame]:
-        """Nothing, and every camera a suspect, after an exception: it does not tell whose frame it was."""
-        if len(due) < 2:
-            return {}
-        self._align(due)
-        try:
-            return self._segment(due)
-        except Exception as error:
-            for camera in due:
-                camera.stream.reset(f"{type(error).__name__} while several cameras were segmented together")
-            self._suspects.update(due)
-        # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
-        self._segmenter.runtime.release_unused()
-        return {}
-
-    def _align(self, due: Iterable[Camera]) -> None:
-        """Let the cameras take the same sub-network, where they can.
-
-        A camera that has lost an image would else be of another batch than the others for good.
-        """
-        turns = Counter(camera.stream.next_subnetwork for camera in due)
-        common = turns.most_common(1)[0][0]
-        for camera in due:
-            if camera.stream.next_subnetwork != common:
-                camera.stream.take_turn(common)
-
-    def _segment(self, due: Mapping[Camera, Picture]) -> dict[Camera, Segmentation | StaleFrame]:
+    def _segment(self, due: Mapping[Camera, Picture]) -> dict[Camera, Segmentation | Exception]:
         confidence = any(camera.wants_confidence for camera in due)
         frames = [(camera.stream, picture.frame) for camera, picture in due.items()]
-        results = self._segmenter.step_together(frames, confidence)
+        try:
+            results = self._segmenter.step_together(frames, confidence)
+        except Exception as error:  # of no frame's own: it costs every camera its frame, and not the worker
+            results = [error] * len(frames)
         segmented_s = time.perf_counter()
         for picture in due.values():
             picture.times.segmented_s = segmented_s
@@ -99,14 +73,27 @@ class Worker:
             self._batches.add(size)
         return dict(zip(due, results, strict=True))
 
-    def _publish(self, due: Mapping[Camera, Picture], results: Mapping[Camera, Segmentation | StaleFrame]) -> None:
+    def _publish(self, due: Mapping[Camera, Picture], results: Mapping[Camera, Segmentation | Exception]) -> None:
         done: list[Camera] = []
         for camera, result in results.items():
+            if isinstance(result, Exception):
+                if not isinstance(result, StaleFrame):
+                    self._suspects.add(camera)
+                _tell(camera, result)
+                continue
+            self._suspects.discard(camera)
             with camera.attended():
-                if isinstance(result, StaleFrame):
-                    raise result
                 camera.publish(due[camera], result)
                 done.append(camera)
         for camera in done:
             with camera.attended():
                 camera.publish_extras(due[camera])
+
+
+def _tell(camera: Camera, error: Exception) -> None:
+    """What came of the camera's frame, as if it had just been raised."""
+    with camera.attended():
+        try:
+            raise error
+        finally:
+            del error  # else it would hold itself, by its traceback

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.streaming.latency_budget import LatencyBudget
-from tdnet_ros.streaming.schedule import Plan
+from tdnet_ros.streaming.schedule import INTERVAL, TOGETHER, Plan
 from tdnet_ros.video.frame import Break, MotionField
 
 #: A frame with a larger share of guessed motion to its keyframe becomes a keyframe. It has to leave room for what
@@ -68,21 +68,35 @@ class AlternationSchedule:
         self._requested = reason
 
     def plan(self, motion: MotionField | None) -> Plan:
-        scale, interval, eased = self.low_resolution, self.keyframe_interval, False
-        if self.budget is not None:
-            scale, interval = self.budget.ease(scale, interval)
-            eased = (scale, interval) != (self.low_resolution, self.keyframe_interval)
+        scale, interval = self._eased()
+        eased = (scale, interval) != (self.low_resolution, self.keyframe_interval)
         reason = self._due(motion, interval)
         if reason or motion is None:
             return Plan(self._next_keyframe, 1.0, True, 0, reason)
         between = "between keyframes, eased to keep the latency budget" if eased else "between keyframes"
         return Plan(self.next_subnetwork, scale, False, motion.frames, between)
 
+    def plan_keyframe_early(self, motion: MotionField | None) -> Plan | None:
+        """The frame as a keyframe, so that several streams have theirs together; not before half the interval.
+
+        So keyframes are at most twice as frequent; and of two streams that are apart one can join the other.
+        """
+        _, interval = self._eased()
+        if motion is None or 2 * motion.frames < interval:
+            return None
+        return Plan(self._next_keyframe, 1.0, True, 0, f"keyframe {TOGETHER}")
+
     def advance(self, plan: Plan) -> None:
         self.next_subnetwork = (plan.subnetwork + 1) % self._subnetworks
         if plan.keyframe:
             self._next_keyframe = self.next_subnetwork
             self._has_keyframe, self._requested = True, ""
+
+    def _eased(self) -> tuple[float, int]:
+        """Scale and interval, as the budget has them."""
+        if self.budget is None:
+            return self.low_resolution, self.keyframe_interval
+        return self.budget.ease(self.low_resolution, self.keyframe_interval)
 
     def _due(self, motion: MotionField | None, interval: int) -> str:
         """Why the frame has to be a keyframe; '' when it hasn't."""
@@ -93,7 +107,7 @@ class AlternationSchedule:
         if self._requested:
             return self._requested
         if motion is None or motion.frames >= interval:
-            return "keyframe interval"
+            return INTERVAL
         if motion.unusable_share > self.unusable_share:
             return f"motion is unusable in {motion.unusable_share:.0%}"
         return ""

@@ -7,6 +7,11 @@ from typing import Protocol
 
 from tdnet_ros.video.frame import MotionField
 
+#: The reason of a keyframe that is due because the last one is so long ago.
+INTERVAL = "keyframe interval"
+#: What a reason says of frames that are segmented otherwise than their own stream would have them.
+TOGETHER = "with the other cameras"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -32,8 +37,11 @@ class Schedule(Protocol):
     def plan(self, motion: MotionField | None) -> Plan:
         """The plan of the next frame, given the motion from it to the last keyframe; None where nothing tells it."""
 
+    def plan_keyframe_early(self, motion: MotionField | None) -> Plan | None:
+        """As a keyframe before it is due; None where the last one is too near, or there are no keyframes."""
+
     def advance(self, plan: Plan) -> None:
-        """The frame was segmented, by that plan."""
+        """The frame was segmented, by that plan, or by one for another sub-network."""
 
     def reset(self) -> None:
         """The next frame is the first of a new stream."""
@@ -54,6 +62,9 @@ class Rotation:
 
     def plan(self, motion: MotionField | None = None) -> Plan:
         return Plan(self.next_subnetwork, reason="rotation" if self._subnetworks > 1 else "single frame")
+
+    def plan_keyframe_early(self, motion: MotionField | None) -> None:
+        """Every frame is computed in full."""
 
     def advance(self, plan: Plan) -> None:
         self.next_subnetwork = (plan.subnetwork + 1) % self._subnetworks

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from tdnet_ros.errors import ConfigurationError, StaleFrame, StateError
+from tdnet_ros.errors import ConfigurationError, StateError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks import AUTO, load_network
 from tdnet_ros.networks.export import export_folder
 from tdnet_ros.networks.loading import Weights
 from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.networks.plan_walk import walk_plans
+from tdnet_ros.streaming.alignment import in_step
 from tdnet_ros.streaming.continuity import ContinuityLimits
 from tdnet_ros.streaming.engines import build_engine
 from tdnet_ros.streaming.exported import open_export
@@ -22,7 +24,7 @@ from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.streaming.score_memory import ScoreMemory
 from tdnet_ros.streaming.settings import StreamSettings
 from tdnet_ros.streaming.stream import Segmentation, SegmentationStream
-from tdnet_ros.streaming.together import Turn, batches, segment_batch
+from tdnet_ros.streaming.together import Outcome, Turn, batches, segment_batch
 from tdnet_ros.video.frame import Frame
 
 #: Chosen on rendered streets. On others ``python -m benchmarks.steadiness`` gives a flicker of 3.2 % without a memory,
@@ -75,6 +77,8 @@ class Segmenter:
             raise ConfigurationError(f"input_height is {input_height}, expected 0 or at least {minimum} px")
         self.input_height = input_height
         self.score_memory = ScoreMemory(score_memory).weight
+        #: How many batches of several frames have failed, and were then tried frame by frame.
+        self.failed_batches = 0
         self.settings = settings or StreamSettings()
 
     @property
@@ -98,40 +102,41 @@ class Segmenter:
 
     def step_together(
         self, frames: Sequence[tuple[SegmentationStream, Frame]], confidence: bool = False
-    ) -> list[Segmentation | StaleFrame]:
+    ) -> list[Segmentation | Exception]:
         """Segment one frame of each of several streams; the results in that order.
 
-        Frames that need the same computation go through the network as one batch, which gives what they would give
-        one by one. A frame that is not newer than its stream's last has its StaleFrame as result; the others are
-        segmented all the same. When the network fails, every window stays as it was before the call. Raises
-        StateError for a stream of another segmenter and for two frames of one stream.
+        Streams that have fallen out of step with the others are brought back (``alignment``). Frames that need the
+        same computation go through the network as one batch, which gives what they would give one by one. A batch
+        that fails is tried frame by frame. A frame that cannot be segmented has the exception as its result, StaleFrame
+        when it is not newer than its stream's last; its window stays as it was, and the others are segmented all the
+        same. Raises StateError for a stream of another segmenter and for two frames of one stream.
         """
         self._check_streams([stream for stream, _ in frames])
-        results: dict[SegmentationStream, Segmentation | StaleFrame] = {}
+        results: dict[SegmentationStream, Segmentation | Exception] = {}
         turns = []
         for stream, frame in frames:
-            try:
-                begun = stream.begin(frame)
-            except StaleFrame as error:
-                results[stream] = error
-                continue
-            plan = begun.plan
-            step = self.network.plan(stream.state, plan.subnetwork, plan.keyframe, plan.scale)
-            turns.append(Turn(stream, frame, begun, step, self.network_size(frame.height, frame.width)))
+            turn = _begin(stream, frame)
+            if isinstance(turn, Exception):
+                results[stream] = turn
+            else:
+                turns.append(turn)
         with self.runtime.inference():
-            outcomes = [
-                outcome
-                for batch in batches(turns)
-                for outcome in segment_batch(batch, self.engine, self.runtime, confidence)
-            ]
-        for done in outcomes:
-            stream, plan = done.turn.stream, done.turn.begun.plan
-            reason = stream.finish(plan, done.state, done.remembered, done.times.total_ms)
-            motion = done.turn.begun.motion
-            results[stream] = Segmentation(
-                done.mask, done.confidence, plan, done.warm, stream.resets, reason, done.times, motion
-            )
+            for batch in batches(in_step(turns)):
+                for turn, done in zip(batch, self._outcomes(batch, confidence), strict=True):
+                    results[turn.stream] = done if isinstance(done, Exception) else _finish(done)
         return [results[stream] for stream, _ in frames]
+
+    def _outcomes(self, batch: Sequence[Turn], confidence: bool) -> Sequence[Outcome | Exception]:
+        """Of every turn of the batch. A step changes no state, so that one which failed can be taken again."""
+        try:
+            return segment_batch(batch, self.engine, self.runtime, confidence)
+        except Exception as error:  # of any type: device, compiler, engine
+            if len(batch) == 1:
+                return [_without_frames(error)]
+        # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
+        self.failed_batches += 1
+        self.runtime.release_unused()
+        return [outcome for turn in batch for outcome in self._outcomes([turn], confidence)]
 
     def warm_up(self, height: int, width: int, cameras: int = 1) -> None:
         """Make every step ready that a frame of that size can meet, in batches of that many cameras too.
@@ -157,6 +162,29 @@ class Segmenter:
                 raise StateError("stream belongs to another segmenter, expected one that stream() of this one made")
         if len(set(streams)) < len(streams):
             raise StateError(f"frames are of {len(set(streams))} streams, expected {len(streams)}: one frame of each")
+
+
+def _begin(stream: SegmentationStream, frame: Frame) -> Turn | Exception:
+    """Of whatever type: what one camera's picture does is not the others' trouble."""
+    try:
+        return Turn.of(stream, frame, stream.begin(frame))
+    except Exception as error:
+        return _without_frames(error)
+
+
+def _finish(done: Outcome) -> Segmentation:
+    """The result, the stream gone on to its next frame."""
+    stream, begun = done.turn.stream, done.turn.begun
+    reason = stream.finish(begun, done.state, done.remembered, done.times.total_ms)
+    return Segmentation(
+        done.mask, done.confidence, begun.plan, done.warm, stream.resets, reason, done.times, begun.motion
+    )
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The exception, its traceback without the tensors that were there when it was raised."""
+    traceback.clear_frames(error.__traceback__)
+    return error
 
 
 def _as_it_is(plan: StepPlan) -> object:

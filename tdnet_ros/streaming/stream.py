@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tdnet_ros.errors import StaleFrame
 from tdnet_ros.streaming.alternation import REASONS, AlternationSchedule
 from tdnet_ros.streaming.continuity import Continuity, ContinuityLimits
 from tdnet_ros.streaming.latency_budget import LatencyBudget
 from tdnet_ros.streaming.network_motion import NetworkMotion
 from tdnet_ros.streaming.runtime import Preprocessor
-from tdnet_ros.streaming.schedule import Plan, Rotation, Schedule
+from tdnet_ros.streaming.schedule import TOGETHER, Plan, Rotation, Schedule
 from tdnet_ros.streaming.score_memory import Look, Remembered, ScoreMemory
 from tdnet_ros.streaming.settings import StreamSettings
 from tdnet_ros.video.frame import Break, Frame, MotionField
@@ -26,7 +25,7 @@ from tdnet_ros.video.motion import MotionSource
 if TYPE_CHECKING:
     from tdnet_ros.streaming.segmenter import Segmenter
 
-#: Between two frames that are segmented out of turn lie at least so many others.
+#: Between two frames whose sub-network is out of turn lie at least so many others.
 IN_TURN_FRAMES = 8
 
 
@@ -74,12 +73,14 @@ class Begun:
     """What a stream has settled of a frame: how it is to be segmented, and how it moved.
 
     ``motion`` leads to the last keyframe; None where nobody looked. ``motion_ms`` is NaN where nothing wanted motion.
+    ``in_turn``: the sub-network is the one that the schedule has for the frame.
     """
 
     plan: Plan
     motion: MotionField | None
     look: Look
     motion_ms: float
+    in_turn: bool = True
 
 
 class SegmentationStream:
@@ -160,25 +161,6 @@ class SegmentationStream:
         """The next frame that is segmented is a keyframe; in a network without keyframes every frame is as good."""
         self._schedule.request_keyframe(reason)
 
-    @property
-    def next_subnetwork(self) -> int:
-        """The sub-network whose turn it is, unless a keyframe is due."""
-        return self._schedule.next_subnetwork
-
-    def take_turn(self, subnetwork: int) -> bool:
-        """Let that sub-network be the next out of turn, as of another camera's stream; whether that can be.
-
-        Only with two sub-networks, whose window then has one order all the same, and only on a full window; and not
-        again for IN_TURN_FRAMES frames, or the other sub-network's entry would grow old unseen.
-        """
-        network = self.segmenter.network
-        if network.info.subnetworks != 2 or self._in_turn < IN_TURN_FRAMES:
-            return False
-        if not network.is_warm(self.state, subnetwork):
-            return False
-        self._schedule.next_subnetwork, self._in_turn = subnetwork, 0
-        return True
-
     def report_latency(self, measured_ms: float) -> None:
         """What the last frame took by a measure of the caller's, such as its age when its mask was out.
 
@@ -194,7 +176,7 @@ class SegmentationStream:
         stays as it was before the frame.
         """
         (result,) = self.segmenter.step_together([(self, frame)], confidence)
-        if isinstance(result, StaleFrame):
+        if isinstance(result, Exception):
             raise result
         return result
 
@@ -223,15 +205,38 @@ class SegmentationStream:
         idle = motion is None and look.seen is None
         return Begun(plan, motion, look, math.nan if idle else motion_ms)
 
+    def keyframe_early(self, begun: Begun) -> Begun | None:
+        """The frame as a keyframe, as those of other cameras' streams are; None where it is one, or cannot be."""
+        plan = None if begun.plan.keyframe else self._schedule.plan_keyframe_early(begun.motion)
+        return None if plan is None else replace(begun, plan=plan)
+
+    def take_turn(self, begun: Begun, subnetwork: int) -> Begun | None:
+        """The frame with that sub-network out of turn, as of other cameras' streams; None where it has it, or cannot.
+
+        That is on a full window only, and not again for IN_TURN_FRAMES frames: the entries of those that are left out
+        grow old. With more than two sub-networks the window then is of another order, which the engine has to be
+        ready for.
+        """
+        network, engine = self.segmenter.network, self.segmenter.engine
+        is_ready = network.info.subnetworks == 2 or engine.any_order
+        if subnetwork == begun.plan.subnetwork or self._in_turn < IN_TURN_FRAMES or not is_ready:
+            return None
+        if not (network.is_warm(self.state, begun.plan.subnetwork) and network.is_warm(self.state, subnetwork)):
+            return None
+        said = begun.plan.reason
+        reason = said if said.endswith(TOGETHER) else f"{said}, {TOGETHER}"
+        return replace(begun, plan=replace(begun.plan, subnetwork=subnetwork, reason=reason), in_turn=False)
+
     def preprocess(self, frame: Frame, size: tuple[int, int]) -> Tensor:
         """Frame -> (1, 3, h, w) of ``size`` (h, w), valid until the stream's next frame."""
         return self._preprocess(frame, size)
 
-    def finish(self, plan: Plan, state: Any, remembered: Remembered | None, step_ms: float) -> str | None:
-        """Take over the state after the planned frame; the reason of the reset that was due before it."""
+    def finish(self, begun: Begun, state: Any, remembered: Remembered | None, step_ms: float) -> str | None:
+        """Take over the state after the frame; the reason of the reset that was due before it."""
         self.state, self.memory.last, self._fresh = state, remembered, False
+        plan = begun.plan
         self._schedule.advance(plan)
-        self._in_turn += 1
+        self._in_turn = self._in_turn + 1 if begun.in_turn else 0
         if plan.keyframe and self._source is not None:
             self._source.make_keyframe()
         self._measured = (plan.keyframe, step_ms)
@@ -250,6 +255,7 @@ class SegmentationStream:
     def _empty(self, reason: str) -> None:
         self.state, self.memory.last = self.segmenter.network.initial_state(), None
         self._schedule.reset()
+        self._in_turn = IN_TURN_FRAMES
         self._fresh = True
         self._pending_reason = reason
         self.resets += 1

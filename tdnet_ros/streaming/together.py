@@ -32,10 +32,31 @@ class Turn:
     step: StepPlan
     size: tuple[int, int]
 
+    @classmethod
+    def of(cls, stream: SegmentationStream, frame: Frame, begun: Begun) -> Turn:
+        """The turn of a frame that the stream has begun. Raises StateError when its plan is none for the state."""
+        segmenter, plan = stream.segmenter, begun.plan
+        step = segmenter.network.plan(stream.state, plan.subnetwork, plan.keyframe, plan.scale)
+        return cls(stream, frame, begun, step, segmenter.network_size(frame.height, frame.width))
+
+    def become(self, begun: Begun) -> Turn:
+        """The same frame, segmented in another way."""
+        return Turn.of(self.stream, self.frame, begun)
+
+    @property
+    def picture(self) -> tuple[object, ...]:
+        """Turns that differ in this can never be one batch."""
+        return self.size, self.frame.height, self.frame.width
+
     @property
     def computation(self) -> tuple[object, ...]:
         """Turns that agree in this can be one batch."""
-        return self.step, self.size, self.frame.height, self.frame.width
+        return self.step, self.picture
+
+    @property
+    def warm(self) -> bool:
+        """Whether the whole window takes part."""
+        return self.stream.segmenter.network.is_warm(self.stream.state, self.step.subnetwork)
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ def segment_batch(turns: Sequence[Turn], engine: Engine, runtime: Runtime, confi
                 turn,
                 mask,
                 certainty,
-                network.is_warm(state, turn.step.subnetwork),
+                turn.warm,
                 network.remember(state, turn.step, image_size(image), own),
                 remembered,
                 times,

@@ -24,6 +24,8 @@ Capture = Callable[[Sequence[Tensor], PreparedStep], tuple[tuple[Tensor, ...], C
 class CudaGraphEngine(Engine):
     """Replays captured steps. Threads that share it have to use the same CUDA stream, as they do by default."""
 
+    any_order = True
+
     def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
         if device.type != "cuda":
             raise ConfigurationError(f"runtime is 'cudagraph' on {device}, expected a CUDA device, or 'eager'")

@@ -16,6 +16,7 @@ class EagerEngine(Engine):
     """Runs everywhere, and needs no preparation. On a CPU some layers are replaced by faster ones."""
 
     prepares = False
+    any_order = True
 
     def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
         super().__init__(accelerate_for_cpu(network) if device.type == "cpu" else network, device)

@@ -33,6 +33,8 @@ class Engine(ABC):
 
     #: Whether ``prepare`` takes time, so that each step is worth meeting before it is needed.
     prepares: ClassVar[bool] = True
+    #: Whether it is at most a moment, so that a window may come in an order that is not that of the rotation.
+    any_order: ClassVar[bool] = False
 
     def __init__(self, network: SegmentationNetwork, device: torch.device) -> None:
         self.network = network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -64,6 +65,17 @@ def test_weights_that_do_not_fit_say_what_they_look_like(
     errors = [line for line in process.output.splitlines() if line.startswith("segmentation_node: error: ")]
     assert len(errors) == 1 and "looks like 'td2_mnv2'" in errors[0], process.output
     assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_the_libraries_load_ends_the_process_in_silence(number: signal.Signals) -> None:
+    interrupted = (
+        "import os; from tdnet_ros.node import executable\n"
+        f"executable.import_module = lambda name: os.kill(os.getpid(), {number.value})\n"
+        "executable.run('segmentation_node')"
+    )
+    child = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout, child.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,7 +13,6 @@ same round.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.networks import build_network, load_network
 from tdnet_ros.networks.acceleration import accelerate_for_cpu
 from tdnet_ros.networks.cost import Cost, count_cost
@@ -39,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
     torch.set_num_threads(options.threads)
-    watch = machine.Watch(options.force, options.patience)
     contenders = [
         [
             _Contender(name, options.scale, size, time.process_time if options.processor_time else time.perf_counter)
@@ -53,16 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for at_one_size in contenders:
             for contender in at_one_size:
                 contender.warm_up()
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     results = []
     for (width, height), at_one_size in zip(options.sizes, contenders, strict=True):
         result = watch.measure(partial(_measure, at_one_size, options))
         results.append({"size": [width, height], **result})
         _print(options, results[-1])
     settings = {name: getattr(options, name) for name in ("interval", "scale", "rounds", "threads", "processor_time")}
-    machine.write_json(options.json, {"machine": description, "load": watch.load, **settings, "results": results})
+    machine.write_json(options.json, {**watch.circumstances, **settings, "results": results})
     return 0
 
 
@@ -195,7 +190,4 @@ def _print(options: argparse.Namespace, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

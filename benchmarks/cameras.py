@@ -1,18 +1,19 @@
 """Several cameras in one node beside a node for each camera, on the same machine: total masks per second and ages.
 
 All nodes run from the start and rest while they get no images. Blocks of synchronous images go to the one node and to
-the single nodes in turn; the rate may be more than the machine can do, and the newest image wins.
+the single nodes in turn; the rate may be more than the machine can do, and the newest image wins. Nothing here waits
+without an end: for a node to start or to be heard 180 s, and a block is over after its time, whatever has come of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from benchmarks import machine
-from tdnet_ros.errors import TdnetRosError
+from benchmarks.process_watch import Resources
 from tdnet_ros.evaluation.processes import NodeProcess, NodeProcessError, free_domain
 from tdnet_ros.msg import FrameLatency
 from tdnet_ros.node.transport import CAMERA, MASK, use_shared_memory_profile
@@ -39,15 +40,12 @@ _SETTLE_S = 0.5  # of each block; what was under way before it, and the first im
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     print(
         f"{options.model}, {options.width}x{options.height} rgb8 at {options.rate:g} Hz from each camera, through the "
         f"network at {options.input_height} rows; {options.blocks} blocks of {options.block:g} s a way, in turn\n"
     )
-    print(f"{'cameras':<9}{'way':<14}{'masks/s':>9}{'age p50, ms':>13}{'age p95, ms':>13}{'images per step':>17}")
+    print(f"{'cameras':<9}{'way':<14}{'masks/s':>9}{'age p50, ms':>13}{'age p95, ms':>13}{'images per step':>17}{'MiB':>7}")
     results = []
     for cameras in options.cameras:
         results.append(watch.measure(partial(_measure, options, cameras)))
@@ -56,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{cameras:<9}{'one node' if way == 'one' else 'a node each':<14}{figures['masks_per_s']:>9.1f}"
                 f"{figures['age_ms']['p50']:>13.1f}{figures['age_ms']['p95']:>13.1f}{figures['images_per_step']:>17.2f}"
+                f"{figures['memory_mib']:>7}",
+                flush=True,
             )
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "force", "patience")}
-    machine.write_json(
-        options.json, {"machine": description, "load": watch.load, "settings": settings, "results": results}
-    )
+    machine.write_json(options.json, {**watch.circumstances, "settings": settings, "results": results})
     return 0
 
 
@@ -85,25 +83,33 @@ def _measure(options: argparse.Namespace, cameras: int) -> dict[str, Any]:
     names = [f"camera{number}" for number in range(cameras)]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         domain = free_domain()
-        _start_nodes(stack, Path(folder), options, names, domain)
+        nodes = _start_nodes(stack, Path(folder), options, names, domain)
         rig = stack.enter_context(_rig(names, domain))
         rig.wait_until_matched()
-        masks: dict[str, list[float]] = {way: [] for way in _WAYS}
+        blocks: dict[str, list[_Block]] = {way: [] for way in _WAYS}
         for _ in range(options.blocks):
             for way in _WAYS:
-                masks[way] += rig.block(way, options)
-        seconds = options.blocks * (options.block - _SETTLE_S)
-        return {"cameras": cameras} | {
-            way: {
+                blocks[way].append(rig.block(way, options))
+        results: dict[str, Any] = {"cameras": cameras}
+        for way, done in blocks.items():
+            seconds = sum(block.seconds for block in done)
+            ages_ms = [age_ms for block in done for age_ms in block.ages_ms]
+            for node in nodes[way]:
+                node.require_running()
+            results[way] = {
                 "masks_per_s": round(len(ages_ms) / seconds, 3),
+                "images_per_s_and_camera": round(sum(block.images for block in done) / seconds, 3),
                 "age_ms": machine.percentiles(ages_ms),
                 "images_per_step": rig.images_per_step(way),
+                "memory_mib": round(sum(Resources.of(node.pid).resident_mib for node in nodes[way])),
             }
-            for way, ages_ms in masks.items()
-        }
+        return results
 
 
-def _start_nodes(stack: ExitStack, folder: Path, options: argparse.Namespace, names: list[str], domain: int) -> None:
+def _start_nodes(
+    stack: ExitStack, folder: Path, options: argparse.Namespace, names: list[str], domain: int
+) -> dict[str, list[NodeProcess]]:
+    """The nodes of both ways, ready."""
     environment = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     shared = {
         "model": options.model,
@@ -120,13 +126,23 @@ def _start_nodes(stack: ExitStack, folder: Path, options: argparse.Namespace, na
         module = "tdnet_ros.node.segmentation_node"
         started.append(NodeProcess(name, module, folder, namespace, parameters, {}, environment))
         stack.callback(started[-1].kill)
-    give_up_s = time.monotonic() + _START_TIMEOUT_S
     for process in started:
+        give_up_s = time.monotonic() + _START_TIMEOUT_S
         while "segmenting " not in process.log.read_text(encoding="utf-8", errors="replace"):
             process.require_running()
             if time.monotonic() > give_up_s:
                 raise NodeProcessError(f"{process.name} was not ready within {_START_TIMEOUT_S:g} s")
             time.sleep(0.1)
+    return {"one": started[:1], "single": started[1:]}
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Of the time after the first moments, ``seconds``: ages of masks, and how many images each camera sent."""
+
+    seconds: float
+    images: int
+    ages_ms: list[float]
 
 
 class _Rig:
@@ -153,24 +169,30 @@ class _Rig:
                 raise NodeProcessError(f"not every camera was subscribed to within {_START_TIMEOUT_S:g} s")
             time.sleep(0.05)
 
-    def block(self, way: str, options: argparse.Namespace) -> list[float]:
-        """Send a block of images; the ages, in ms, of the masks of those after the first moments."""
+    def block(self, way: str, options: argparse.Namespace) -> _Block:
+        """Send a block of images, as many as the time allows, and listen to what comes of them."""
         height, width = options.height, options.width
         pixels = np.random.default_rng(1).integers(0, 256, height * width * 3, np.uint8)
         message = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=pixels.tobytes())
         begin_ns, start_s = time.time_ns(), time.monotonic()
+        sent_ns = []
         for index in range(round(options.block * options.rate)):
             time.sleep(max(0.0, start_s + index / options.rate - time.monotonic()))
+            if time.monotonic() > start_s + options.block:
+                break
             stamp_ns = time.time_ns()
+            sent_ns.append(stamp_ns)
             message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
             for camera in self._cameras[way]:
                 camera.publish(message)
+        time.sleep(max(0.0, start_s + options.block - time.monotonic()))
         end_ns = time.time_ns()
         time.sleep(1.0)  # what is under way arrives, and the next way finds a machine at rest
         first_ns = begin_ns + round(_SETTLE_S * 1e9)
         # A mask counts in the block in which it was out.
         out = [(stamp_ns + 1e6 * age_ms, age_ms) for stamp_ns, age_ms in self._masks[way] if stamp_ns >= begin_ns]
-        return [age_ms for out_ns, age_ms in out if first_ns <= out_ns < end_ns]
+        ages_ms = [age_ms for out_ns, age_ms in out if first_ns <= out_ns < end_ns]
+        return _Block((end_ns - first_ns) / 1e9, sum(stamp_ns >= first_ns for stamp_ns in sent_ns), ages_ms)
 
     def images_per_step(self, way: str) -> float:
         """Mean over the blocks, by the diagnostics; NaN when none came."""
@@ -215,7 +237,4 @@ def _rig(names: list[str], domain: int) -> Iterator[_Rig]:
 
 if __name__ == "__main__":
     use_shared_memory_profile()
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

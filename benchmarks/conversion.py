@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,10 +24,7 @@ Work = Callable[[], object]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     tune_allocator()
     results = {}
     for title, ways in (
@@ -37,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         results[title] = watch.measure(partial(_compare, ways, options.rounds))
         _print(title, results[title]["ways"])
-    machine.write_json(options.json, {"machine": description, "load": watch.load, "conversions": results})
+    machine.write_json(options.json, {**watch.circumstances, "conversions": results})
     return 0
 
 
@@ -121,4 +117,4 @@ def _print(title: str, results: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    machine.run(main)

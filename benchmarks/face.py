@@ -8,7 +8,6 @@ takes, and straight to the receiver. Measured is the time from the camera's publ
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +18,6 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.receiver import STAGES
 from benchmarks.traffic import Traffic, run_traffic
-from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.streaming import DEFAULT_MODEL
 
 LIMIT_MS = 5.0
@@ -36,10 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The limits are those of the node alone: the real engine is not judged.
     """
     options = _parse(arguments)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     blocks = max(1, round(options.seconds / options.block))
     print(
         f"{options.runs} runs, {options.engine} engine: {options.width}x{options.height} rgb8 at {options.rate:g} Hz, "
@@ -58,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "force", "patience")}
     machine.write_json(
         options.json,
-        {"machine": description, "load": watch.load, "settings": settings, "runs": runs, "summary": summary},
+        {**watch.circumstances, "settings": settings, "runs": runs, "summary": summary},
     )
     return 0 if summary["holds"] or options.engine != "instant" else machine.MISSED
 
@@ -174,7 +169,4 @@ def _print_summary(runs: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

@@ -11,7 +11,6 @@ machine count for little.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.networks import load_network
 from tdnet_ros.networks.cost import count_cost
 
@@ -42,16 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine.add_common_arguments(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     results = []
     for model in options.models:
         for size in options.sizes:
             results.append(watch.measure(partial(_measure, model, size, options)))
             _print(results[-1])
-    machine.write_json(options.json, {"machine": description, "load": watch.load, "results": results})
+    machine.write_json(options.json, {**watch.circumstances, "results": results})
     return 0
 
 
@@ -110,7 +105,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

@@ -6,17 +6,17 @@ import argparse
 import json
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.evaluation.machine_load import BUSY_LIMIT, ProcessorTime
+from tdnet_ros.evaluation.provenance import describe_machine, versions_of
 
 #: Exit codes: a limit was missed, or nothing was measured because the machine was busy.
 MISSED, BUSY = 1, 2
@@ -26,13 +26,33 @@ _QUANTILES = (50, 95, 99)
 #: Keys of ``percentiles``.
 NAMES = (*(f"p{quantile}" for quantile in _QUANTILES), "max")
 
-_VERSIONS = ("torch", "numpy", "opencv-python-headless", "ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastdds")
+#: A ROS distribution brings them under other names; then they are left out.
+_ROS_VERSIONS = ("ros-rclpy", "ros-rmw-fastrtps-cpp", "ros-fastdds")
 
 
 def size_of(text: str) -> tuple[int, int]:
     """An option's ``WIDTHxHEIGHT`` -> (width, height) in px."""
     width, _, height = text.partition("x")
     return int(width), int(height)
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """End the program with what ``main`` returns, or with one line for an error of ours."""
+    try:
+        sys.exit(main())
+    except TdnetRosError as error:
+        sys.exit(f"error: {error}")
+
+
+def begin(options: argparse.Namespace) -> Watch:
+    """Wait for a quiet moment, print the heading of the output, and watch the machine from here on.
+
+    ``options`` are those of add_common_arguments. Ends the program with BUSY when patience ends first.
+    """
+    watch = Watch(options.force, options.patience)
+    watch.begin()
+    _print_machine(watch.machine, watch.load)
+    return watch
 
 
 class Watch:
@@ -46,6 +66,12 @@ class Watch:
         self._force = force
         self._give_up_s = time.monotonic() + patience_s
         self.load: dict[str, Any] = {"disturbed_parts": 0}
+        self.machine = describe()
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """The machine and its load, for the file with the figures."""
+        return {"machine": self.machine, "load": self.load}
 
     def begin(self) -> None:
         """Wait for a quiet moment, describe the load before the start in ``load`` and print it if it is forced."""
@@ -99,28 +125,17 @@ def _end_busy(share: float) -> NoReturn:
 
 def describe() -> dict[str, Any]:
     """Processor, cores, memory, system and the versions of what takes part."""
-    versions = {}
-    for name in _VERSIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # a ROS distribution brings its own under other names
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
+    found = describe_machine()
+    found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    found["versions"] |= versions_of(_ROS_VERSIONS)
+    return found
 
 
-def print_machine(description: Mapping[str, Any], load: Mapping[str, Any]) -> None:
-    """The heading of a benchmark's output."""
+def _print_machine(description: Mapping[str, Any], load: Mapping[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in description["versions"].items())
     averages = " ".join(f"{average:.2f}" for average in load["load_average"])
     print(f"{description['processor']}, {description['cores']} cores, {description['memory_gib']} GiB")
-    print(f"Linux {description['kernel']}, Python {description['python']}, {versions}")
+    print(f"{description['system']}, Python {description['python']}, {versions}")
     print(f"load average {averages}; others used {load['foreign_share_before']:.0%} of the machine before the start\n")
 
 
@@ -158,11 +173,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()

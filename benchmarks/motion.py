@@ -6,7 +6,6 @@ Times are processor time of one thread, so that others on the machine count for 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,10 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
     cv2.setNumThreads(1)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     results = []
     for width, height in options.sizes:
         clip = DriveClip(height, width, seed=1)
@@ -54,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(results[-1])
     videos = {str(path.name): _video(path, options.frames) for path in options.video}
     _print_videos(videos)
-    machine.write_json(options.json, {"machine": description, "load": watch.load, "results": results, "videos": videos})
+    machine.write_json(options.json, {**watch.circumstances, "results": results, "videos": videos})
     return 0
 
 
@@ -228,4 +224,4 @@ def _print_videos(videos: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    machine.run(main)

@@ -31,7 +31,7 @@ from benchmarks import machine
 from benchmarks.contenders import DTYPES, Contender, arithmetic, find_function, open_stream
 from benchmarks.peak_memory import ALLOCATOR, Memory, measure_memory
 from benchmarks.race import Race
-from tdnet_ros.errors import ConfigurationError, TdnetRosError
+from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import network_info
 from tdnet_ros.streaming.models import shipped_weights
 from tdnet_ros.streaming.runtime import Preprocessor, Runtime
@@ -52,10 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.memory_of is not None:
         print(json.dumps(_own_memory(contenders[options.memory_of], options)._asdict()))
         return 0
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     all_threads = torch.get_num_threads()
     results = []
     for width, height in options.sizes:
@@ -72,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_memory(options, results[-1])
     names = ("model", "weights", "video", "against", "steps")
     settings = {name: getattr(options, name) for name in names}
-    machine.write_json(options.json, {"machine": description, "load": watch.load, **settings, "results": results})
+    machine.write_json(options.json, {**watch.circumstances, **settings, "results": results})
     return 0
 
 
@@ -208,7 +205,4 @@ def _print_memory(options: argparse.Namespace, result: Mapping[str, Any]) -> Non
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
-from tdnet_ros.errors import SourceError, TdnetRosError
+from tdnet_ros.errors import SourceError
 from tdnet_ros.evaluation.bootstrap import draw_frames, interval, resampled_miou
 from tdnet_ros.evaluation.metrics import ConfusionMatrix
 from tdnet_ros.networks import SegmentationNetwork, load_network
@@ -220,7 +219,4 @@ def _print(result: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from tdnet_ros.errors import ConfigurationError, TdnetRosError
+from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.evaluation.step_times import panning_pictures
 from tdnet_ros.networks import build_network
 from tdnet_ros.streaming import DEFAULT_MODEL, Segmenter, StageTimes
@@ -35,10 +34,7 @@ _SEED = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     results = []
     for width, height in options.sizes:
         for threads in options.threads:
@@ -50,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine.write_json(
         options.json,
         {
-            "machine": description,
-            "load": watch.load,
+            **watch.circumstances,
             "model": options.model,
             "weights": options.weights or "shipped",
             "steps": options.steps,
@@ -148,7 +143,4 @@ def _print(model: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

@@ -7,7 +7,6 @@ The allocator is tuned in both, so that the profile is all the difference.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +15,6 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.traffic import run_traffic
-from tdnet_ros.errors import TdnetRosError
 from tdnet_ros.node.transport import PROFILE_VARIABLES
 
 _TOPIC = "bare"
@@ -31,10 +29,7 @@ _WAYS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; 0, or 2 when the machine is busy."""
     options = _parse(arguments)
-    watch = machine.Watch(options.force, options.patience)
-    watch.begin()
-    description = machine.describe()
-    machine.print_machine(description, watch.load)
+    watch = machine.begin(options)
     print(
         f"{options.runs} runs in turn of {options.seconds:g} s: {options.width}x{options.height} rgb8 at "
         f"{options.rate:g} Hz, best effort, depth 1; milliseconds from the camera's call to the arrival\n"
@@ -50,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mine = [run for run in runs if run["way"] == way]
         shares = [100 * run["share"] for run in mine]
         print(f"  {way:<16}arrived {machine.spread(shares)} %   p95 {machine.spread([run['p95'] for run in mine])} ms")
-    machine.write_json(options.json, {"machine": description, "load": watch.load, "runs": runs})
+    machine.write_json(options.json, {**watch.circumstances, "runs": runs})
     return 0
 
 
@@ -93,7 +88,4 @@ def _print_run(number: int, run: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TdnetRosError as error:
-        sys.exit(f"error: {error}")
+    machine.run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,24 @@ def sha256_of(path: Path) -> str:
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, system, Python and the versions of the libraries that take part."""
-    versions = {}
-    for name in _VERSIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions_of(_VERSIONS),
     }
+
+
+def versions_of(distributions: Sequence[str]) -> dict[str, str]:
+    """The versions of those that are installed."""
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def _processor() -> str:

@@ -1,9 +1,11 @@
 """The node for an hour at a camera's rate, with a fault every 20 s: does it keep its memory, its threads, its pace?
 
 The node is a process of its own, on the middleware like any other. Its memory, threads and file descriptors are read
-from /proc every few seconds. First and last of a figure are medians: of a twelfth of the run for what it holds, of a
-sixth for the time that a frame spends in the node; the first twelfth of the run, five minutes of an hour, counts as
-warm-up. Times are judged only when others used little of the machine.
+from /proc every few seconds. The first five minutes are warm-up: by then every fault has happened once, and with it the
+first picture of every size. What the node holds is the median of the minute after them and of the last one; its pace is
+the median time that a frame spends in it, of the ten minutes after them and of the last ten. Of a run of less than ten
+minutes half is warm-up; of one of less than 25 the two parts whose pace is compared are halves of the rest. Pace is
+judged only when others used little of the machine.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from tdnet_ros.evaluation.processes import NodeProcess, NodeProcessError, free_d
 
 GROWTH_LIMIT_MIB = 5.0
 LATENCY_LIMIT = 0.10
+_WARM_UP_S, _HELD_S, _PACE_S = 300.0, 60.0, 600.0
 _WATCH_S = 5.0
 _START_TIMEOUT_S = 180.0
 _REPOSITORY = Path(__file__).resolve().parents[1]
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{options.minutes:g} min of {options.width}x{options.height} rgb8 at {options.rate:g} Hz", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         found = _soak(options, Path(folder))
-    share = ProcessorTime.now().foreign_share_since(before) - found["node_share"]
+    share = ProcessorTime.now().foreign_share_since(before)  # the node has ended, its time is ours
     lines = judge(found["samples"], found["times"], 60 * options.minutes, share)
     _print(found, lines, share)
     machine.write_json(
@@ -83,9 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def judge(samples: Sequence[Sample], times: Sequence[tuple[float, float]], length_s: float, share: float) -> list[Line]:
     """The limits. ``times``: (s after the start, node_ms) of every mask; ``share``: of the machine, used by others."""
-    warm_s, part_s = length_s / 12, length_s / 6
-    first = [sample.holds for sample in samples if warm_s <= sample.at_s < 2 * warm_s]
-    last = [sample.holds for sample in samples if sample.at_s >= length_s - warm_s]
+    warm_s = min(_WARM_UP_S, length_s / 2)
+    pace_s = min(_PACE_S, (length_s - warm_s) / 2)
+    held_s = min(_HELD_S, pace_s)
+    first = [sample.holds for sample in samples if warm_s <= sample.at_s < warm_s + held_s]
+    last = [sample.holds for sample in samples if sample.at_s >= length_s - held_s]
     lines = []
     for name, label, limit in (
         ("resident_mib", "resident memory (MiB)", GROWTH_LIMIT_MIB),
@@ -96,7 +101,7 @@ def judge(samples: Sequence[Sample], times: Sequence[tuple[float, float]], lengt
         lines.append(Line(label, begin, end, f"+{limit:g}", end - begin <= limit))
     begin_ms, end_ms = (
         _median([ms for at_s, ms in times if low <= at_s < high])
-        for low, high in ((warm_s, warm_s + part_s), (length_s - part_s, length_s))
+        for low, high in ((warm_s, warm_s + pace_s), (length_s - pace_s, length_s))
     )
     steady = abs(end_ms / begin_ms - 1) <= LATENCY_LIMIT
     lines.append(
@@ -137,6 +142,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         _wait_for_first_mask(node, listener, camera)
         start_s, sent_before = time.monotonic(), camera.sent
         samples: list[Sample] = []
+        first_faults_s: dict[str, float] = {}
         next_fault_s, end_s = start_s + options.fault_period, start_s + 60 * options.minutes
         processor_s = Holdings.of(node.pid).processor_s
         while (now_s := time.monotonic()) < end_s:
@@ -144,7 +150,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             camera.send(min(_WATCH_S, options.fault_period, end_s - now_s))
             samples.append(Sample(time.monotonic() - start_s, Holdings.of(node.pid)))
             if time.monotonic() >= next_fault_s:
-                camera.trouble()
+                first_faults_s.setdefault(camera.trouble(), round(time.monotonic() - start_s, 1))
                 next_fault_s += options.fault_period
         used_s = samples[-1].holds.processor_s - processor_s
         times = [(at_s - start_s, ms) for at_s, ms in listener.times if at_s >= start_s]
@@ -154,6 +160,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "samples": samples,
             "times": times,
             "faults": camera.faults,
+            "first_faults_s": first_faults_s,
             "images_sent": camera.sent - sent_before,
             "masks": len(times),
             "longest_without_mask_s": round(max(np.diff([at_s for at_s, _ in times])), 2),
@@ -190,6 +197,8 @@ def _print(found: dict[str, Any], lines: Sequence[Line], share: float) -> None:
         f"{found['longest_without_mask_s']:g} s; the node ended {found['stop_s']:g} s after SIGINT with code 0"
     )
     print(f"others used {share:.0%} of the machine; the node {found['node_share']:.0%}")
+    latest = max(found["first_faults_s"].values(), default=math.nan)
+    print(f"{len(found['first_faults_s'])} kinds of fault, each of which had happened once after {latest:g} s")
     print("faults: " + ", ".join(f"{count} x {name}" for name, count in found["faults"].items()))
     counters = (
         "images rejected",

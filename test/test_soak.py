@@ -13,16 +13,18 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_
 from benchmarks.process_watch import Holdings
 from benchmarks.soak import Line, Sample, judge, main
 
-LENGTH_S = 600.0
+LENGTH_S, WARM_UP_S = 1800.0, 300.0
 
 
 def holdings(resident_mib: float = 300.0, threads: int = 20, descriptors: int = 30) -> Holdings:
     return Holdings(resident_mib, 60.0, threads, descriptors, 0.0)
 
 
-def judged(first: Holdings, last: Holdings, last_ms: float = 10.0, share: float = 0.0) -> dict[str, Line]:
-    samples = [Sample(at_s, first if at_s < LENGTH_S / 2 else last) for at_s in range(0, int(LENGTH_S), 5)]
-    times = [(at_s, 10.0 if at_s < LENGTH_S / 2 else last_ms) for at_s in range(int(LENGTH_S))]
+def judged(
+    first: Holdings, last: Holdings, last_ms: float = 10.0, share: float = 0.0, change_s: float = LENGTH_S / 2
+) -> dict[str, Line]:
+    samples = [Sample(at_s, first if at_s < change_s else last) for at_s in range(0, int(LENGTH_S), 5)]
+    times = [(at_s, 10.0 if at_s < change_s else last_ms) for at_s in range(int(LENGTH_S))]
     return {line.name: line for line in judge(samples, times, LENGTH_S, share)}
 
 
@@ -42,6 +44,14 @@ def test_what_stays_as_it_was_holds() -> None:
 def test_what_grows_does_not_hold(last: Holdings, name: str) -> None:
     lines = judged(holdings(), last)
     assert [line.name for line in lines.values() if line.holds is False] == [name]
+
+
+def test_what_grows_until_every_fault_has_happened_once_is_warm_up() -> None:
+    more = holdings(resident_mib=400.0)
+    assert judged(holdings(), more, 20.0, change_s=WARM_UP_S)["resident memory (MiB)"].holds is True
+    assert judged(holdings(), more, 20.0, change_s=WARM_UP_S + 60)["resident memory (MiB)"].holds is False
+    assert judged(holdings(), more, 20.0, change_s=WARM_UP_S)["median node_ms"].holds is True
+    assert judged(holdings(), more, 20.0, change_s=LENGTH_S - 400)["median node_ms"].holds is False
 
 
 def test_times_are_judged_on_a_quiet_machine_alone() -> None:
@@ -72,4 +82,5 @@ def test_a_short_soak_through_one_of_each_fault(
     assert len(found["faults"]) >= 5, "too few faults in the time"
     assert 0 < found["masks"] <= found["images_sent"]
     assert found["diagnostics"]["failures"] == "0"
+    assert 0 <= found["foreign_share"] <= 1
     assert {line["name"] for line in found["lines"]} >= {"threads", "file descriptors", "median node_ms"}

@@ -64,6 +64,17 @@ def test_low_rates_are_told(masks: int, level: bytes) -> None:
     assert judged(health(masks=masks))[0] == level
 
 
+def test_images_that_were_sent_and_lost_are_told_from_those_that_never_were() -> None:
+    found = health()
+    found.lost_upstream, found.last_lost_s = 3, time.perf_counter()
+    level, message = judged(found)
+    assert level == DiagnosticStatus.WARN and message.startswith("3 images are missing by their stamps")
+    found.last_undelivered_s = time.perf_counter()
+    assert "3 images were lost before they arrived: give the camera driver the shared-memory" in judged(found)[1]
+    found.last_undelivered_s -= 6.0
+    assert "missing by their stamps" in judged(found)[1]
+
+
 def test_a_camera_that_falls_silent_is_stale_and_one_that_never_spoke_a_warning() -> None:
     level, message = judged(health(input_s_ago=4.0))
     assert level == DiagnosticStatus.STALE and "no image on /image for 4.0 s (/driver)" in message

@@ -60,6 +60,7 @@ class Camera:
         self.enabled = True
         self._node = node
         self._prefix = f"{name}/" if name else ""
+        self._spoken = f"{name}: " if name else ""  # before what the log says of this camera
         self._watch = QosWatch(node)
         self.stream: SegmentationStream | None = None
         self._cadence, self._sender, self._health = Cadence(), Sender(), Health()
@@ -153,6 +154,8 @@ class Camera:
         if missing:
             self._health.lost_upstream += missing
             self._health.last_lost_s = now_s
+            if holes or not self._sender.is_counted:
+                self._health.last_undelivered_s = now_s
         reason, self._reset_reason = self._reset_reason, None
         self._mailbox.put(Arrival(message, now_s, self._sender.identity, reason, after_gap, stamp_ns))
         self._after_gap = False
@@ -202,7 +205,7 @@ class Camera:
         age_ms = self._age_ms(picture.frame)
         self.stream.report_latency(age_ms)
         if result.reset_reason is not None:
-            self._node.get_logger().warning(f"{self._prefix}window emptied: {result.reset_reason}")
+            self._node.get_logger().warning(f"{self._spoken}window emptied: {result.reset_reason}")
         header = _header(picture.header)
         if self._outputs.wants_camera_info:
             self._publish_camera_info(header, picture)
@@ -264,7 +267,7 @@ class Camera:
 
     def _report(self, text: str, details: str = "") -> None:
         self._health.trouble(text)
-        self._node.get_logger().error(f"{self._prefix}{text}", throttle_duration_sec=_LOG_PERIOD_S)
+        self._node.get_logger().error(f"{self._spoken}{text}", throttle_duration_sec=_LOG_PERIOD_S)
         if details:
             self._node.get_logger().debug(details)
 

@@ -30,6 +30,7 @@ class Health:
     activated_s: float = field(default_factory=time.perf_counter)
     last_input_s: float | None = None
     last_lost_s: float | None = None
+    last_undelivered_s: float | None = None  # of those the last that was sent, for all that is known
     last_error: str = ""
     last_error_s: float | None = None
 
@@ -112,9 +113,14 @@ def _judge(health: Health, report: Report, parameters: SegmentationParameters, e
     if report.troubles:
         return DiagnosticStatus.WARN, "; ".join(report.troubles)
     if health.last_lost_s is not None and now - health.last_lost_s < _MEMORY_S:
+        if health.last_undelivered_s is not None and now - health.last_undelivered_s < _MEMORY_S:
+            return DiagnosticStatus.WARN, (
+                f"{health.lost_upstream} images were lost before they arrived: give the camera driver the "
+                "shared-memory profile config/fastdds_shm.xml, or this node more of the processor"
+            )
         return DiagnosticStatus.WARN, (
-            f"{health.lost_upstream} images were lost before they arrived: give the camera driver the shared-memory "
-            "profile config/fastdds_shm.xml"
+            f"{health.lost_upstream} images are missing by their stamps, though all that were sent have come: the "
+            "camera left them out, or was late"
         )
     rate_hz = health.node_ms.rate_hz()
     if now - health.activated_s > _MEMORY_S and rate_hz < parameters.warn_rate_hz:

@@ -160,6 +160,11 @@ class Sender:
         self.identity = ""
         self._number: int | None = None
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the middleware numbers the messages, so that one without a hole was delivered."""
+        return self._number is not None
+
     def observe(self, info: Mapping[str, Any]) -> int:
         """The number of messages that this publisher sent between the last one and this one."""
         gid = info.get("publisher_gid")

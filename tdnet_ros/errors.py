@@ -39,5 +39,9 @@ class TrainingError(TdnetRosError):
     """A training cannot go on: the loss is not finite, or a checkpoint cannot be written or read."""
 
 
+class NodeFailure(TdnetRosError):
+    """The node cannot go on. Its process ends with this line and exit code 1, for a supervisor to start it again."""
+
+
 class MachineBusy(TdnetRosError):
     """Others use so much of the machine that times measured on it would be theirs."""

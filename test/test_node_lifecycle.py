@@ -16,10 +16,12 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from segmentation_graph import Graph, greet, running_node, wait_for
 
+from tdnet_ros.errors import NodeFailure
 from tdnet_ros.labels import CAMVID
 from tdnet_ros.node.segmentation_node import SegmentationNode
 from tdnet_ros.node.transport import PROFILE_VARIABLES
@@ -139,6 +141,20 @@ def test_deactivate_frees_the_device_and_activate_takes_it_again(node: Segmentat
     assert alive() == [False, True]
     assert node.trigger_deactivate() == node.trigger_cleanup() == succeeded
     assert alive() == [False, False]
+
+
+def test_a_node_without_its_thread_ends(node: SegmentationNode) -> None:
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert node._worker is not None
+    node._worker.failure = RuntimeError("the device is gone")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        with pytest.raises(NodeFailure, match=r"thread that segments has ended, RuntimeError: the device is gone"):
+            for _ in range(100):  # the timer of the diagnostics is due after a second
+                executor.spin_once(timeout_sec=0.5)
+    finally:
+        executor.shutdown()
 
 
 @pytest.mark.parametrize("transition", ["configure", "activate"])

@@ -113,6 +113,19 @@ def test_frames_that_wait_together_are_one_step(scene: Scene) -> None:
     assert scene.worker.images_per_step == 2.0
 
 
+def test_what_no_camera_answers_for_ends_the_thread_and_is_kept(scene: Scene) -> None:
+    @contextlib.contextmanager
+    def broken() -> Iterator[None]:
+        yield
+        raise RuntimeError("the device is gone")
+
+    scene.cameras["a"].attended = broken  # type: ignore[method-assign]
+    assert scene.worker.failure is None
+    scene.send("a1")
+    scene.worker._thread.join(PATIENCE_S)
+    assert str(scene.worker.failure) == "the device is gone"
+
+
 def test_no_camera_starves_beside_one_that_is_far_too_fast(scene: Scene) -> None:
     scene.send("a0")
     rounds = 20

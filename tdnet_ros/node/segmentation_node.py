@@ -18,7 +18,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
-from tdnet_ros.errors import ConfigurationError, TdnetRosError
+from tdnet_ros.errors import ConfigurationError, NodeFailure, TdnetRosError
 from tdnet_ros.node import transport
 from tdnet_ros.node.camera import Camera
 from tdnet_ros.node.intake import Waiting
@@ -233,6 +233,9 @@ class SegmentationNode(LifecycleNode):
     # Diagnostics
 
     def _publish_diagnostics(self) -> None:
+        """Once a second. Raises NodeFailure when there will be no more masks."""
+        if self._worker is not None and (fault := self._worker.failure) is not None:
+            raise NodeFailure(f"the thread that segments has ended, {type(fault).__name__}: {fault}") from fault
         facts = self._facts()
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()

@@ -26,6 +26,8 @@ class Worker:
         #: attempt.
         self._suspects: set[Camera] = set()
         self._batches = Window()
+        #: What ended the thread before its time.
+        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="segmentation")
         self._thread.start()
 
@@ -41,6 +43,12 @@ class Worker:
         self._thread.join()
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # what a frame does is attended to; this is a fault of the node, or of its device
+            self.failure = error
+
+    def _serve(self) -> None:
         while self._waiting.wait():
             due = self._take()
             trusted = {camera: picture for camera, picture in due.items() if camera not in self._suspects}

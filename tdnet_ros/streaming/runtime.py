@@ -53,7 +53,9 @@ class Runtime:
     def release_unused(self) -> None:
         """Give back device memory that is kept for later: after a failure the next frame may need it in one piece."""
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            # After an error from which the device does not recover every later call raises it again.
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Target:
 
 def targets() -> dict[str, Callable[[], Target]]:
     """By name; made when they are asked for, as each imports and writes what it needs."""
-    return {
+    found = {
         "image message": _image_message,
         "compressed message": _compressed_message,
         "picture": _picture,
@@ -51,6 +52,11 @@ def targets() -> dict[str, Callable[[], Target]]:
         "export manifest": _export_manifest,
         "settings": _settings,
     }
+    if find_spec("rclpy") is not None:
+        import fuzz_graph_targets  # has the Target of this module
+
+        found |= fuzz_graph_targets.targets()
+    return found
 
 
 def _image_message() -> Target:

@@ -17,6 +17,8 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
 from faulty_node import EXCEPTION, OUT_OF_MEMORY, SLOW
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
@@ -242,3 +244,13 @@ def test_sigterm_in_the_middle_of_a_step_ends_the_node_cleanly(graph: Graph) -> 
         assert running.process.stop(signal.SIGTERM) == 0, running.process.output
         assert "Traceback" not in running.process.output and "failed" not in running.process.output
         assert len(running.masks) <= begun + 1
+
+
+def test_request_that_nobody_can_read_ends_nothing_but_itself(graph: Graph) -> None:
+    name = "segmentation_node/set_parameters"
+    client = graph.node.create_client(SetParameters, name)
+    wait_for(client.service_is_ready, name, graph)
+    unknown_type = Parameter(name="max_gap_s", value=ParameterValue(type=200))
+    client.call_async(SetParameters.Request(parameters=[unknown_type]))
+    wait_for(lambda: "given up: ValueError: 200 is not a valid" in graph.process.output, "the log", graph)
+    assert graph.parameter("max_gap_s", 0.9) == (True, "")

@@ -11,11 +11,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from tdnet_ros.errors import ConfigurationError, ImageError
-from tdnet_ros.node.camera_info import scaled
+from tdnet_ros.node.camera_info import camera_info, scaled
 from tdnet_ros.node.finishing import Finishing
 from tdnet_ros.node.parameters import SegmentationParameters
 
@@ -103,6 +104,17 @@ def test_calibration_of_a_scaled_picture_projects_to_the_scaled_pixel() -> None:
     assert (half.height, half.width, half.roi.x_offset, half.roi.width) == (120, 320, 50, 100)
     assert list(half.d) == list(info.d) and list(half.r) == list(info.r) and half.header == header
     assert info.width == 640, "the message that came is left as it was"
+
+
+def test_calibration_is_read_as_it_was_sent_and_a_damaged_one_refused() -> None:
+    sent = CameraInfo(height=480, width=640, distortion_model="plumb_bob", d=[0.1, -0.2], binning_x=2, binning_y=1)
+    sent.k, sent.r, sent.p = (np.random.default_rng(0).random(size) for size in (9, 9, 12))
+    sent.roi.x_offset, sent.roi.do_rectify = 100, True
+    assert camera_info(serialize_message(sent)) == sent
+    # At the last two Fast CDR reads on behind the message.
+    for damaged in (serialize_message(sent)[:-20], b"", b"\0\0\0\1", b"\0\1\0\3\0"):
+        with pytest.raises(ImageError, match=f"message of {len(damaged)} bytes.*expected a serialised CameraInfo"):
+            camera_info(damaged)
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,11 @@ class Camera:
         assert picture.mask is not None
         height, width = picture.mask.shape
         frame = picture.frame
-        info = self._calibration.of_mask(header, width / frame.width, height / frame.height)
+        try:
+            info = self._calibration.of_mask(header, width / frame.width, height / frame.height)
+        except TdnetRosError as error:  # the mask is as good without it
+            self._report(f"{self._calibration.topic}: {error}")
+            return
         if info is not None:
             self._outputs.publish_camera_info(info)
 

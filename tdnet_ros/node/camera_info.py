@@ -6,12 +6,13 @@ from copy import copy, deepcopy
 
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
+from tdnet_ros.errors import ImageError
 from tdnet_ros.node import transport
+from tdnet_ros.video.messages.types import CAMERA_INFO_TYPE, parsed
 
 #: Entries of the row-major matrices that are px along x and along y.
 _K_X, _K_Y = (0, 1, 2), (3, 4, 5)
@@ -50,13 +51,31 @@ class Calibration:
             self._subscription = None
 
     def of_mask(self, header: Header, scale_x: float, scale_y: float) -> CameraInfo | None:
-        """The calibration of a mask with that header, of so many times the image's columns and rows."""
+        """The calibration of a mask with that header, of so many times the image's columns and rows.
+
+        None where none has come. Raises ImageError for one that is no CameraInfo.
+        """
         if self._newest is None:
             return None
-        return scaled(deserialize_message(self._newest, CameraInfo), header, scale_x, scale_y)
+        return scaled(camera_info(self._newest), header, scale_x, scale_y)
 
     def _receive(self, info: bytes) -> None:
         self._newest = info  # as it came: most are never asked for
+
+
+def camera_info(message: bytes) -> CameraInfo:
+    """A serialised sensor_msgs/CameraInfo without its header; raises ImageError.
+
+    Not by rclpy, which ends the process at some damaged messages.
+    """
+    read = parsed(message, CAMERA_INFO_TYPE, ImageError)
+    plain = ("height", "width", "distortion_model", "binning_x", "binning_y")
+    info = CameraInfo(**{name: getattr(read, name) for name in plain})
+    for name in ("d", "k", "r", "p"):
+        setattr(info, name, getattr(read, name).tolist())
+    of_roi = ("x_offset", "y_offset", "height", "width", "do_rectify")
+    info.roi = RegionOfInterest(**{name: getattr(read.roi, name) for name in of_roi})
+    return info
 
 
 def scaled(info: CameraInfo, header: Header, scale_x: float, scale_y: float) -> CameraInfo:

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
@@ -15,7 +16,7 @@ from typing import Protocol
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -27,6 +28,7 @@ from tdnet_ros.node.transport import tune_allocator, use_shared_memory_profile
 
 #: How long the main thread waits in the middleware before it looks at signals and whether the work is done.
 _POLL_S = 0.05
+_LOG_PERIOD_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -68,7 +70,7 @@ def run_task(make_task: Callable[[], Task], name: str, arguments: list[str] | No
         executor.add_node(task.node)
         try:
             while not asked_to_stop and not task.finished:
-                executor.spin_once(timeout_sec=_POLL_S)
+                _serve(executor, task.node)
         finally:
             executor.shutdown()
             task.close()
@@ -81,6 +83,22 @@ def run_task(make_task: Callable[[], Task], name: str, arguments: list[str] | No
         rclpy.try_shutdown()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _serve(executor: SingleThreadedExecutor, node: Node) -> None:
+    """Wait for the next thing to do, and do it.
+
+    What rclpy's own services raise at requests that they cannot read ends nothing but the request.
+    """
+    try:
+        executor.spin_once(timeout_sec=_POLL_S)
+    except (TdnetRosError, RCLError, ShutdownException):
+        raise
+    except Exception as error:
+        node.get_logger().error(
+            f"a request or message was given up: {type(error).__name__}: {error}", throttle_duration_sec=_LOG_PERIOD_S
+        )
+        node.get_logger().debug(traceback.format_exc())
 
 
 def _end_with_parent() -> None:

@@ -7,12 +7,12 @@ Masks go out through tdnet_ros.video.messages.cdr.serialize_image.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tdnet_ros.errors import DecodeError, ImageError, TdnetRosError
+from tdnet_ros.errors import DecodeError, ImageError
 from tdnet_ros.video.decoding import decode_image
 from tdnet_ros.video.frame import Frame
 from tdnet_ros.video.messages import encodings
@@ -23,7 +23,7 @@ from tdnet_ros.video.messages.cdr import (
     view_compressed,
     view_image,
 )
-from tdnet_ros.video.messages.types import COMPRESSED_TYPE, IMAGE_TYPE, typestore
+from tdnet_ros.video.messages.types import COMPRESSED_TYPE, IMAGE_TYPE, parsed
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,7 +40,7 @@ def image_view(message: Buffer) -> ImageView:
     """
     if is_little_endian_cdr(message):
         return view_image(message)
-    image = _parsed(message, IMAGE_TYPE, ImageError)
+    image = parsed(message, IMAGE_TYPE, ImageError)
     stamp = image.header.stamp
     size = (image.height, image.width, image.encoding, image.is_bigendian, image.step)
     return ImageView(stamp.sec, stamp.nanosec, image.header.frame_id, *size, memoryview(image.data))
@@ -50,7 +50,7 @@ def compressed_view(message: Buffer) -> CompressedView:
     """View a serialised sensor_msgs/CompressedImage as image_view does; raises DecodeError."""
     if is_little_endian_cdr(message):
         return view_compressed(message)
-    image = _parsed(message, COMPRESSED_TYPE, DecodeError)
+    image = parsed(message, COMPRESSED_TYPE, DecodeError)
     stamp = image.header.stamp
     return CompressedView(stamp.sec, stamp.nanosec, image.header.frame_id, image.format, memoryview(image.data))
 
@@ -84,14 +84,3 @@ def compressed_to_frame(view: CompressedView) -> Frame:
     """
     image = decode_image(view.data, view.format)
     return Frame(image, view.stamp_ns or None, "bgr8", view.frame_id, view.format)
-
-
-def _parsed(message: Buffer, type_name: str, error: type[TdnetRosError]) -> Any:
-    received = bytes(message)
-    try:
-        return typestore().deserialize_cdr(received, type_name)
-    except Exception as reason:  # rosbags raises whatever its generated parser trips over
-        start = received[:4].hex(" ") or "no bytes"
-        raise error(
-            f"message of {len(received)} bytes starts with {start}, expected a serialised {type_name.split('/')[-1]}"
-        ) from reason

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tdnet_ros.errors import TdnetRosError
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
+    from typing_extensions import Buffer
 
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 FFMPEG_TYPE = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
@@ -45,3 +49,15 @@ def typestore() -> Typestore:
     for name, definition in _DEFINITIONS.items():
         store.register(get_types_from_msg(definition, name))
     return store
+
+
+def parsed(message: Buffer, type_name: str, error: type[TdnetRosError]) -> Any:
+    """The message as rosbags reads it, of either byte order; raises ``error`` for one that is not of that type."""
+    received = bytes(message)
+    try:
+        return typestore().deserialize_cdr(received, type_name)
+    except Exception as reason:  # rosbags raises whatever its generated parser trips over
+        start = received[:4].hex(" ") or "no bytes"
+        raise error(
+            f"message of {len(received)} bytes starts with {start}, expected a serialised {type_name.split('/')[-1]}"
+        ) from reason

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from audit import AFFECTED, CLEAN, CONSTRAINTS, UNKNOWN, judge, unpinned
+from audit import AFFECTED, CLEAN, CONSTRAINTS, UNKNOWN, ask, judge, unpinned
 
 FOUND: dict[str, Any] = {"name": "av", "version": "17.1.0", "vulns": []}
 SKIPPED = {"name": "torch", "skip_reason": "Dependency not found on PyPI"}
@@ -27,8 +27,20 @@ BAD = {"name": "pillow", "version": "1.0", "vulns": [{"id": "PYSEC-1", "fix_vers
     ],
 )
 def test_only_what_was_looked_up_counts(dependencies: list[dict[str, Any]], code: int, line: str) -> None:
-    found, said = judge({"dependencies": dependencies})
+    found, said = judge({"dependencies": dependencies}, {"dependencies": [BAD]})
     assert found == code and line in said
+    assert not any("NOT been done" in text for text in said)
+
+
+@pytest.mark.parametrize("known_bad", [{**BAD, "vulns": []}, SKIPPED])
+def test_nothing_counts_where_even_a_known_advisory_is_not_found(known_bad: dict[str, Any]) -> None:
+    found, said = judge({"dependencies": [FOUND]}, {"dependencies": [known_bad]})
+    assert found == UNKNOWN and said[-1].startswith("The audit has NOT been done")
+
+
+def test_no_report_is_no_clean_result() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        ask("false", CONSTRAINTS)
 
 
 def test_every_dependency_is_pinned() -> None:

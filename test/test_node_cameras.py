@@ -100,9 +100,11 @@ def test_every_camera_has_topics_and_messages_of_its_own(rig: Rig) -> None:
 
 
 def test_images_that_come_together_go_through_the_network_together(rig: Rig) -> None:
-    for _ in range(12):
-        stamp_ns = rig.shoot()
-        wait_for(lambda stamp_ns=stamp_ns: rig.has_masks(stamp_ns), "the masks", rig)
+    """Also when one camera leaves an image out now and then."""
+    for index in range(12):
+        there = NAMES if index % 5 else NAMES[:3]
+        stamp_ns = rig.shoot(*there)
+        wait_for(lambda stamp_ns=stamp_ns, there=there: rig.has_masks(stamp_ns, *there), "the masks", rig)
     assert float(rig.report()["front"]["images per step"]) > 1.5
 
 

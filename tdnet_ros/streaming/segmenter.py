@@ -24,7 +24,7 @@ from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.streaming.score_memory import ScoreMemory
 from tdnet_ros.streaming.settings import StreamSettings
 from tdnet_ros.streaming.stream import Segmentation, SegmentationStream
-from tdnet_ros.streaming.together import Outcome, Turn, batches, segment_batch
+from tdnet_ros.streaming.together import Outcome, Retreat, Turn, batches, segment_batch
 from tdnet_ros.video.frame import Frame
 
 #: Chosen on rendered streets. On others ``python -m benchmarks.steadiness`` gives a flicker of 3.2 % without a memory,
@@ -79,6 +79,7 @@ class Segmenter:
         self.score_memory = ScoreMemory(score_memory).weight
         #: How many batches of several frames have failed, and were then tried frame by frame.
         self.failed_batches = 0
+        self._retreat = Retreat()
         self.settings = settings or StreamSettings()
 
     @property
@@ -107,9 +108,10 @@ class Segmenter:
 
         Streams that have fallen out of step with the others are brought back (``alignment``). Frames that need the
         same computation go through the network as one batch, which gives what they would give one by one. A batch
-        that fails is tried frame by frame. A frame that cannot be segmented has the exception as its result, StaleFrame
-        when it is not newer than its stream's last; its window stays as it was, and the others are segmented all the
-        same. Raises StateError for a stream of another segmenter and for two frames of one stream.
+        that fails is tried frame by frame; if none of them fails by itself, so are the next ones. A frame that cannot
+        be segmented has the exception as its result, StaleFrame when it is not newer than its stream's last; its
+        window stays as it was, and the others are segmented all the same. Raises StateError for a stream of another
+        segmenter and for two frames of one stream.
         """
         self._check_streams([stream for stream, _ in frames])
         results: dict[SegmentationStream, Segmentation | Exception] = {}
@@ -121,7 +123,7 @@ class Segmenter:
             else:
                 turns.append(turn)
         with self.runtime.inference():
-            for batch in batches(in_step(turns)):
+            for batch in self._retreat.divided(batches(in_step(turns))):
                 for turn, done in zip(batch, self._outcomes(batch, confidence), strict=True):
                     results[turn.stream] = done if isinstance(done, Exception) else _finish(done)
         return [results[stream] for stream, _ in frames]
@@ -129,14 +131,21 @@ class Segmenter:
     def _outcomes(self, batch: Sequence[Turn], confidence: bool) -> Sequence[Outcome | Exception]:
         """Of every turn of the batch. A step changes no state, so that one which failed can be taken again."""
         try:
-            return segment_batch(batch, self.engine, self.runtime, confidence)
+            done = segment_batch(batch, self.engine, self.runtime, confidence)
         except Exception as error:  # of any type: device, compiler, engine
             if len(batch) == 1:
                 return [_without_frames(error)]
+        else:
+            if len(batch) > 1:
+                self._retreat.end()
+            return done
         # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
         self.failed_batches += 1
         self.runtime.release_unused()
-        return [outcome for turn in batch for outcome in self._outcomes([turn], confidence)]
+        outcomes = [outcome for turn in batch for outcome in self._outcomes([turn], confidence)]
+        if not any(isinstance(outcome, Exception) for outcome in outcomes):
+            self._retreat.begin()
+        return outcomes
 
     def warm_up(self, height: int, width: int, cameras: int = 1) -> None:
         """Make every step ready that a frame of that size can meet, in batches of that many cameras too.

@@ -72,6 +72,30 @@ class Outcome:
     times: StageTimes
 
 
+class Retreat:
+    """For how many steps frames go one by one after a batch was too much for the device."""
+
+    _FIRST, _LONGEST = 16, 4096
+
+    def __init__(self) -> None:
+        self._steps, self._next = 0, self._FIRST
+
+    def begin(self) -> None:
+        """A batch failed, and none of its frames did. Should the next one fail, too, it is left for twice as long."""
+        self._steps, self._next = self._next, min(2 * self._next, self._LONGEST)
+
+    def end(self) -> None:
+        """A batch went well."""
+        self._next = self._FIRST
+
+    def divided(self, found: list[list[Turn]]) -> list[list[Turn]]:
+        """The batches of the next step: those that were found, or each of their turns by itself."""
+        if not self._steps:
+            return found
+        self._steps -= 1
+        return [[turn] for batch in found for turn in batch]
+
+
 def batches(turns: Iterable[Turn]) -> list[list[Turn]]:
     """The turns by computation, each in the order in which they came."""
     groups: dict[tuple[object, ...], list[Turn]] = {}

@@ -1,11 +1,11 @@
 """The node for an hour at a camera's rate, with a fault every 20 s: does it keep its memory, its threads, its pace?
 
 The node is a process of its own, on the middleware like any other. Its memory, threads and file descriptors are read
-from /proc every few seconds. The first five minutes are warm-up: by then every fault has happened once, and with it the
-first picture of every size. What the node holds is the median of the minute after them and of the last one; its pace is
-the median time that a frame spends in it, of the ten minutes after them and of the last ten. Of a run of less than ten
-minutes half is warm-up; of one of less than 25 the two parts whose pace is compared are halves of the rest. Pace is
-judged only when others used little of the machine.
+from /proc every few seconds. Before the run it segments pictures of every size that will come, and the first five
+minutes are warm-up: by then every fault has happened once. What the node holds is the median of the minute after them
+and of the last one; its pace is the median time that a frame spends in it, of the ten minutes after them and of the
+last ten. Of a run of less than ten minutes half is warm-up; of one of less than 25 the two parts whose pace is compared
+are halves of the rest. Pace is judged only when others used little of the machine.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ GROWTH_LIMIT_MIB = 5.0
 LATENCY_LIMIT = 0.10
 _WARM_UP_S, _HELD_S, _PACE_S = 300.0, 60.0, 600.0
 _WATCH_S = 5.0
+_MASKS_OF_EACH_SIZE = 5
 _START_TIMEOUT_S = 180.0
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -139,7 +140,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     listener = Listener()
     try:
         camera = TroubledCamera(listener, options.width, options.height, options.rate)
-        _wait_for_first_mask(node, listener, camera)
+        _meet_every_size(node, listener, camera)
         start_s, sent_before = time.monotonic(), camera.sent
         samples: list[Sample] = []
         first_faults_s: dict[str, float] = {}
@@ -176,13 +177,23 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         listener.close()
 
 
-def _wait_for_first_mask(node: NodeProcess, listener: Any, camera: Any) -> None:
+def _meet_every_size(node: NodeProcess, listener: Any, camera: Any) -> None:
+    """Pictures of each size alone: among others all may give way to newer ones, and the size's memory come later."""
+    _wait_for_masks(node, listener, camera)
+    _wait_for_masks(node, listener, camera, scale=2)
+    other = camera.wider()
+    _wait_for_masks(node, listener, other)
+    other.close()
+
+
+def _wait_for_masks(node: NodeProcess, listener: Any, camera: Any, scale: int = 1) -> None:
+    enough = len(listener.times) + _MASKS_OF_EACH_SIZE
     give_up_s = time.monotonic() + _START_TIMEOUT_S
-    while not listener.times:
+    while len(listener.times) < enough:
         node.require_running()
         if time.monotonic() > give_up_s:
-            raise NodeProcessError(f"the node gave no mask within {_START_TIMEOUT_S:g} s of its start")
-        camera.send(0.2)
+            raise NodeProcessError(f"the node gave too few masks within {_START_TIMEOUT_S:g} s")
+        camera.send(0.2, scale)
 
 
 def _print(found: dict[str, Any], lines: Sequence[Line], share: float) -> None:

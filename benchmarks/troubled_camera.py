@@ -24,6 +24,7 @@ from tdnet_ros.node.transport import CAMERA, MASK, OVERLAY
 
 _PICTURES = 8
 _JUMP_NS = 5_000_000_000
+_DISCOVERY_S = 5.0
 
 
 class Listener:
@@ -113,10 +114,15 @@ class TroubledCamera:
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def send(self, seconds: float) -> None:
-        """Undisturbed images for so long."""
+    def send(self, seconds: float, scale: int = 1) -> None:
+        """Undisturbed images for so long, all of them smaller by ``scale``."""
         for _ in range(max(1, round(seconds / self._period_s))):
-            self._image()
+            self._image(scale=scale)
+
+    def wider(self) -> TroubledCamera:
+        """Another camera, whose pictures are twice as wide."""
+        height, width, _ = self._pictures[0].shape
+        return TroubledCamera(self._listener, 2 * width, height, 1 / self._period_s)
 
     def trouble(self) -> str:
         """The next fault, in words."""
@@ -140,8 +146,7 @@ class TroubledCamera:
             self._image(shift_ns=_JUMP_NS)
 
     def change_of_size(self) -> None:
-        for _ in range(5):
-            self._image(scale=2)
+        self.send(5 * self._period_s, scale=2)
 
     def change_of_encoding(self) -> None:
         for _ in range(5):
@@ -160,7 +165,11 @@ class TroubledCamera:
         self._due_s = time.monotonic() + 1.0
 
     def second_camera(self) -> None:
-        other = TroubledCamera(self._listener, 2 * self._pictures[0].shape[1], self._pictures[0].shape[0], 15.0)
+        other = self.wider()
+        give_up_s = time.monotonic() + _DISCOVERY_S
+        while other._publisher.get_subscription_count() == 0 and time.monotonic() < give_up_s:
+            self._image()
+        other._due_s = self._due_s + self._period_s / 2  # each is the newest image for half a period
         for _ in range(5):
             self._image()
             other._image()

@@ -32,9 +32,10 @@ _TEXTS = {
 }
 _SWITCHES = {
     "autostart": "true: configure and activate at start; false: a lifecycle manager does that.",
-    "use_sim_time": "true: take the time from /clock.",
+    "use_sim_time": "true: take the time from /clock; with play, the player tells it.",
 }
 _SHARE = FindPackageShare("tdnet_ros")
+_CLOCK_HZ = 100.0
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -111,28 +112,27 @@ def _start(context: LaunchContext) -> list[Action]:
     actions: list[Action] = [segmentation]
     if value("play"):
         transport = value("play_transport") or value("input_transport") or "raw"
-        loop = _truth("loop", value("loop"))
-        actions += [_player(name, value("play"), transport, topic, loop) for name, topic in cameras.items()]
+        playback = {
+            "source": _text(value("play")),
+            "transport": _text(transport),
+            "loop": _truth("loop", value("loop")),
+        }
+        for name, topic in cameras.items():
+            tells_time = given.get("use_sim_time", False) and len(actions) == 1  # one clock for all
+            actions.append(_player(name, topic, playback | ({"clock_hz": _CLOCK_HZ} if tells_time else {})))
     if _truth("overlay", value("overlay")):
         namespace = value("namespace").strip("/")
         actions.append(_viewer(f"{namespace and '/'}{namespace}/{next(iter(prefixes.values()))}overlay"))
     return actions
 
 
-def _player(camera: str, source: str, transport: str, image: str, loop: bool) -> Action:
+def _player(camera: str, image: str, playback: dict[str, Any]) -> Action:
     name = camera.replace("/", "_")
     return Node(
         package="tdnet_ros",
         executable="player_node",
         name=f"{name}_player" if name else "player",
-        parameters=[
-            {
-                "source": _text(source),
-                "transport": _text(transport),
-                "loop": loop,
-                "frame_id": _text(camera or "camera"),
-            }
-        ],
+        parameters=[{**playback, "frame_id": _text(camera or "camera")}],
         remappings=[("image", image)],
         output="screen",
     )

@@ -93,6 +93,11 @@ def test_each_of_several_cameras_is_played(description: LaunchDescription) -> No
     assert {player["transport"] for player in players} == {"ffmpeg"}
 
 
+def test_one_player_tells_simulated_time(description: LaunchDescription) -> None:
+    _, *players = parameters(description, cameras="a=/a,b=/b", play="drive.mp4", use_sim_time="true")
+    assert [player.get("clock_hz") for player in players] == [100.0, None]
+
+
 @pytest.mark.parametrize(
     ("namespace", "cameras", "topic"),
     [

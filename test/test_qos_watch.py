@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from tdnet_ros.node.qos_watch import QosWatch
+from tdnet_ros.node.qos_watch import QosWatch, node_name
 
 
 class GraphStandIn:
@@ -82,3 +82,9 @@ def test_subscriber_that_asks_for_too_much_is_named(
     callbacks.incompatible_qos(None)  # type: ignore[arg-type]
     expected = [f"/rig/viewer gets nothing from /mask: it asks for {said}"] if said else []
     assert [text.partition(";")[0] for text in watch.troubles()] == expected
+
+
+def test_node_whose_name_has_not_arrived_is_not_shown_the_middlewares_word_for_it() -> None:
+    assert node_name(endpoint("driver")) == "/rig/driver"
+    unknown = SimpleNamespace(node_namespace="_NODE_NAMESPACE_UNKNOWN_", node_name="_NODE_NAME_UNKNOWN_")
+    assert node_name(unknown) == "a node without a name"

@@ -9,6 +9,10 @@ from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallba
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
+#: rmw_dds_common's name for a node whose own name has not arrived yet, or that is no ROS node.
+_UNKNOWN = "_NODE_NAME_UNKNOWN_"
+_UNNAMED = "a node without a name"
+
 
 class QosWatch:
     """Watches topics of a node. The graph is asked only about topics on which the middleware saw a disagreement."""
@@ -91,4 +95,4 @@ def _seconds(nanoseconds: int) -> str:
 def node_name(endpoint: object) -> str:
     """Full name of the node that an endpoint of a topic belongs to."""
     namespace, name = endpoint.node_namespace, endpoint.node_name  # type: ignore[attr-defined]
-    return f"{namespace.rstrip('/')}/{name}"
+    return _UNNAMED if name == _UNKNOWN else f"{namespace.rstrip('/')}/{name}"

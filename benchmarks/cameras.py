@@ -167,6 +167,8 @@ class _Rig:
             way: [self.node.create_publisher(Image, f"/{way}/{name}/image", CAMERA) for name in names] for way in _WAYS
         }
         self._masks: dict[str, list[tuple[int, float]]] = {way: [] for way in _WAYS}  # stamp in ns, age in ms
+        #: What ended the listening before its time.
+        self.failure: Exception | None = None
         self._batches: dict[str, list[float]] = {way: [] for way in _WAYS}
         for way in _WAYS:
             for name in names:
@@ -201,6 +203,8 @@ class _Rig:
         time.sleep(max(0.0, start_s + options.block - time.monotonic()))
         end_ns = time.time_ns()
         time.sleep(1.0)  # what is under way arrives, and the next way finds a machine at rest
+        if self.failure is not None:
+            raise self.failure
         first_ns = begin_ns + round(_SETTLE_S * 1e9)
         # A mask counts in the block in which it was out.
         out = [(stamp_ns + 1e6 * age_ms, age_ms) for stamp_ns, age_ms in self._masks[way] if stamp_ns >= begin_ns]
@@ -227,10 +231,13 @@ class _Rig:
 
     def _diagnosed(self, array: DiagnosticArray) -> None:
         for status in array.status:
+            way, _, node = status.name.partition("/")
+            if not node or way not in self._batches:
+                continue  # of somebody else's
             values = {value.key: value.value for value in status.values}
             batch = float(values["images per step"])
             if batch == batch:
-                self._batches[status.name.split("/")[0]].append(batch)
+                self._batches[way].append(batch)
 
 
 @contextmanager
@@ -243,8 +250,11 @@ def _rig(names: list[str], domain: int) -> Iterator[_Rig]:
     stopping = threading.Event()
 
     def spin() -> None:
-        while not stopping.is_set():
-            executor.spin_once(timeout_sec=0.05)
+        try:
+            while not stopping.is_set():
+                executor.spin_once(timeout_sec=0.05)
+        except Exception as error:
+            rig.failure = error
 
     thread = threading.Thread(target=spin)
     thread.start()

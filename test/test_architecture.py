@@ -21,6 +21,7 @@ BELOW = {
     "streaming": GROUND | {"video", "networks"},
     "evaluation": GROUND | {"video", "networks", "streaming"},
     "training": GROUND | {"video", "networks", "streaming", "evaluation"},
+    "commands": GROUND | {"video", "networks", "streaming", "evaluation", "training", "node", "demo"},
     "node": GROUND | {"video", "networks", "streaming", "evaluation", "msg"},
 }
 ROS = re.compile(

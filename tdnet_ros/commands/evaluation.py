@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tdnet_ros.commands.options import Run, add_model_options
+from tdnet_ros.commands.output import Progress, say
 
 if TYPE_CHECKING:
     from tdnet_ros.evaluation.evaluate import EvaluationSettings
     from tdnet_ros.evaluation.limits import Limit
-
-Run = Callable[[argparse.Namespace], int]
+    from tdnet_ros.evaluation.result import Evaluation
+    from tdnet_ros.evaluation.worst_frames import WorstFrame
 
 
 def evaluate(parser: argparse.ArgumentParser) -> Run:
@@ -34,16 +37,11 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="several recordings: on this Ray cluster")
     parser.add_argument("--limits", type=Path, metavar="YAML", help="exit code 1 unless all of these limits are kept")
     parser.add_argument("-o", "--output", type=Path, default=Path("evaluation"), help="folder for the report")
-    for option, meaning in (
-        ("--model", "name of the network; see 'tdnet-ros models'"),
-        ("--weights", "weight file; or name of weights that ship; default: those of the model"),
-        ("--device", "auto (CUDA when there is one), cpu, cuda or cuda:N"),
-    ):
-        parser.add_argument(option, default="", help=meaning)
+    add_model_options(parser)
 
     def run(arguments: argparse.Namespace) -> int:
         from tdnet_ros.evaluation.evaluate import EvaluationSettings
-        from tdnet_ros.evaluation.limits import read_limits, shortfalls
+        from tdnet_ros.evaluation.limits import read_limits
 
         if arguments.rate != 1.0 and not arguments.graph:
             parser.error("--rate is for --graph: offline every frame is segmented, as fast as the machine goes")
@@ -73,27 +71,33 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
             from tdnet_ros.evaluation.processes import require_ros
 
             require_ros()
-            evaluation, worst = evaluate_in_graph(settings, output, arguments.rate, _say, Progress())
+            evaluation, worst = evaluate_in_graph(settings, output, arguments.rate, say, Progress())
         else:
             from tdnet_ros.evaluation.offline import evaluate_offline
 
             evaluation, worst = evaluate_offline(settings, Progress())
-        evaluation.write(output / "report.json")
-        from tdnet_ros.evaluation.report import headline_table, write_page
-
-        _say(f"\n{headline_table(evaluation)}\n")
-        for text in evaluation.warnings:
-            _say(f"WARNING        {text}")
-        _say(f"terms          {evaluation.configuration.get('terms', 'terms not stated')}")
-        _say(f"these numbers  {output / 'report.json'}")
-        write_page(evaluation, worst, output / "report.html")
-        _say(f"report page    {output / 'report.html'}")
-        missed = shortfalls(evaluation, limits)
-        for line in missed:
-            _say(f"FELL SHORT     {line}")
-        return 1 if missed else 0
+        return _report(evaluation, worst, output, limits)
 
     return run
+
+
+def _report(evaluation: Evaluation, worst: Sequence[WorstFrame], output: Path, limits: list[Limit]) -> int:
+    """Write one evaluation and say what is in it; the exit code: 1 when it fell short of a limit."""
+    from tdnet_ros.evaluation.limits import shortfalls
+    from tdnet_ros.evaluation.report import headline_table, write_page
+
+    evaluation.write(output / "report.json")
+    say(f"\n{headline_table(evaluation)}\n")
+    for text in evaluation.warnings:
+        say(f"WARNING        {text}")
+    say(f"terms          {evaluation.configuration.get('terms', 'terms not stated')}")
+    say(f"these numbers  {output / 'report.json'}")
+    write_page(evaluation, worst, output / "report.html")
+    say(f"report page    {output / 'report.html'}")
+    missed = shortfalls(evaluation, limits)
+    for line in missed:
+        say(f"FELL SHORT     {line}")
+    return 1 if missed else 0
 
 
 def _evaluate_many(
@@ -110,22 +114,22 @@ def _evaluate_many(
         outcomes.append(outcome)
         left_s = (time.perf_counter() - started_s) / len(outcomes) * (len(jobs) - len(outcomes))
         how = "failed" if outcome.error else "was finished before" if outcome.resumed else "done"
-        _say(f"{len(outcomes)} of {len(jobs)}: {outcome.job.output.name} {how}, about {left_s:.0f} s left")
+        say(f"{len(outcomes)} of {len(jobs)}: {outcome.job.output.name} {how}, about {left_s:.0f} s left")
     order = {job.output: position for position, job in enumerate(jobs)}
     outcomes.sort(key=lambda outcome: order[outcome.job.output])
-    _say(f"\n{table(outcomes)}\n")
+    say(f"\n{table(outcomes)}\n")
     for terms in sorted({outcome.evaluation.configuration["terms"] for outcome in outcomes if outcome.evaluation}):
-        _say(f"terms          {terms}")
+        say(f"terms          {terms}")
     for outcome in outcomes:
         for text in outcome.evaluation.warnings if outcome.evaluation else []:
-            _say(f"WARNING        {outcome.job.output.name}: {text}")
+            say(f"WARNING        {outcome.job.output.name}: {text}")
         missed = shortfalls(outcome.evaluation, limits) if outcome.evaluation else [f"failed: {outcome.error}"]
         for line in missed:
-            _say(f"FELL SHORT     {outcome.job.output.name}: {line}")
+            say(f"FELL SHORT     {outcome.job.output.name}: {line}")
         code = 1 if missed else code
     path = arguments.output / "summary.json"
     path.write_text(json.dumps(summary(outcomes), indent=1) + "\n", encoding="utf-8")
-    _say(f"these numbers  {path}")
+    say(f"these numbers  {path}")
     return code
 
 
@@ -141,9 +145,9 @@ def compare(parser: argparse.ArgumentParser) -> Run:
         reports: list[Path] = arguments.reports
         evaluations = [read_evaluation(report) for report in reports]
         names = [report.parent.name if report.stem == "report" else report.stem for report in reports]
-        _say(comparison_table(evaluations, names))
+        say(comparison_table(evaluations, names))
         write_comparison(evaluations, names, arguments.output)
-        _say(f"\npage written: {arguments.output}")
+        say(f"\npage written: {arguments.output}")
         return 0
 
     return run
@@ -164,14 +168,14 @@ def accuracy(parser: argparse.ArgumentParser) -> Run:
         from tdnet_ros.evaluation.accuracy_times import measure_times
 
         settings, output = read_accuracy_settings(arguments.settings), arguments.output
-        found, times = measure_accuracy(settings, output, arguments.device, _say, Progress), None
+        found, times = measure_accuracy(settings, output, arguments.device, say, Progress), None
         write_accuracy(found, times, output)  # kept even where times are refused
         if not arguments.no_times:
-            _say(f"times: {settings.timing.rounds} rounds")
+            say(f"times: {settings.timing.rounds} rounds")
             times = measure_times(settings, arguments.force)
             write_accuracy(found, times, output)
-        _say(f"\n{as_markdown(found, times)}")
-        _say(f"written: {output / 'accuracy.md'} and {output / 'accuracy.json'}")
+        say(f"\n{as_markdown(found, times)}")
+        say(f"written: {output / 'accuracy.md'} and {output / 'accuracy.json'}")
         return 0
 
     return run
@@ -210,32 +214,8 @@ def make_bag(parser: argparse.ArgumentParser) -> Run:
         progress = Progress()
         counts = write(images, arguments.output, layout, arguments.overwrite, lambda done: progress(done, total))
         for topic, count in counts.items():
-            _say(f"{count:6} {topic}")
-        _say(f"written: {arguments.output}")
+            say(f"{count:6} {topic}")
+        say(f"written: {arguments.output}")
         return 0
 
     return run
-
-
-class Progress:
-    """A line every two seconds, with an estimate where the number of frames is known."""
-
-    def __init__(self) -> None:
-        self._started_s: float | None = None
-
-    def __call__(self, done: int, total: int | None) -> None:
-        now_s = time.perf_counter()
-        if self._started_s is None:  # what came before the first frame says nothing of the others
-            self._started_s = self._said_s = now_s
-        if now_s - self._said_s < 2.0:
-            return
-        self._said_s = now_s
-        text = f"{done} frames"
-        if total:
-            left_s = (now_s - self._started_s) / done * (total - done)
-            text = f"{done} of {total} frames, about {left_s:.0f} s left"
-        _say(text)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tdnet_ros.commands.options import Run, size
+from tdnet_ros.commands.output import say
 
 if TYPE_CHECKING:
     from tdnet_ros.networks import SegmentationNetwork
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 TOLERANCES = {"fp32": 1e-3, "fp16": 5e-2}
 
 
-def export(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+def export(parser: argparse.ArgumentParser) -> Run:
     """write a network as ONNX files, its state as inputs and outputs"""
     parser.add_argument("model", help="name of the network; see 'tdnet-ros models'")
     parser.add_argument(
         "--weights", default="", help="weight file, or 'random' for timing; default: those that ship with the model"
     )
     parser.add_argument(
-        "--size", type=_size, metavar="WxH", help="of the network's input; default: what the weights were made for"
+        "--size", type=size, metavar="WxH", help="of the network's input; default: what the weights were made for"
     )
     parser.add_argument("--batch", type=int, default=1, help="pictures in one step")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), default="fp32", help="of everything in the files")
@@ -55,11 +56,11 @@ def export(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], in
             arguments.batch,
             name,
             sha256,
-            lambda step: print(f"written: {arguments.output / step.file}", flush=True),
+            lambda step: say(f"written: {arguments.output / step.file}"),
         )
         absolute, relative = largest_differences(network, arguments.output, manifest)
         fits = relative <= TOLERANCES[manifest.precision]
-        print(
+        say(
             f"ONNX Runtime and torch differ by at most {absolute:.1e}, and by {relative:.1e} of an output's largest "
             f"value: {'less' if fits else 'MORE'} than {TOLERANCES[manifest.precision]:.0e}"
         )
@@ -88,10 +89,3 @@ def largest_differences(network: SegmentationNetwork, folder: Path, manifest: Ma
             absolute = max(absolute, difference)
             relative = max(relative, difference / float(expected.abs().max()))
     return absolute, relative
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size: expected WIDTHxHEIGHT, such as 480x360")
-    return int(found[2]), int(found[1])

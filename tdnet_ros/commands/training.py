@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
+from tdnet_ros.commands.options import Run
+from tdnet_ros.commands.output import say
 
-def train(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+
+def train(parser: argparse.ArgumentParser) -> Run:
     """train a network as a configuration file says; several processes by torchrun"""
     parser.add_argument("configuration", type=Path, help="yaml file such as config/train_td2_mnv2_cpu.yaml")
     parser.add_argument("--output", type=Path, default=Path("training"), help="folder of checkpoints and results")
@@ -28,13 +30,13 @@ def train(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int
         configuration = read_configuration(arguments.configuration)
         processes = join_processes(arguments.device)
         try:
-            trainer = Trainer(configuration, arguments.output, processes, _say, arguments.resume)
+            trainer = Trainer(configuration, arguments.output, processes, say, arguments.resume)
             trainer.run(arguments.max_steps)
             if processes.leads:
                 if trainer.done == trainer.total:
-                    _say(f"weights    {publish(trainer)}")
+                    say(f"weights    {publish(trainer)}")
                 else:
-                    _say(f"{trainer.done} of {trainer.total} steps done: go on with --resume")
+                    say(f"{trainer.done} of {trainer.total} steps done: go on with --resume")
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
@@ -43,7 +45,7 @@ def train(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int
     return run
 
 
-def average(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+def average(parser: argparse.ArgumentParser) -> Run:
     """take the mean of the weights of several trainings that went out from the same ones"""
     parser.add_argument("files", type=Path, nargs="+", help="safetensors of trainings")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to write, such as td2_mnv2.safetensors")
@@ -52,11 +54,7 @@ def average(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
     def run(arguments: argparse.Namespace) -> int:
         from tdnet_ros.training.average_files import average_files
 
-        _say(f"written: {average_files(arguments.files, arguments.output, arguments.model)}")
+        say(f"written: {average_files(arguments.files, arguments.output, arguments.model)}")
         return 0
 
     return run
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tdnet_ros.commands.options import Run, size
+
 if TYPE_CHECKING:
     from tdnet_ros.networks.variants import Variant
-
-Run = Callable[[argparse.Namespace], int]
 
 _MIB = 1 << 20
 
 
 def models(parser: argparse.ArgumentParser) -> Run:
     """list the networks with their cost and the weights that are installed"""
-    parser.add_argument("--size", type=_size, metavar="WxH", help="count GMAC at this size; default: each model's own")
+    parser.add_argument("--size", type=size, metavar="WxH", help="count GMAC at this size; default: each model's own")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.epilog = (
         "GMAC: 1e9 multiply-accumulates of convolutions, matrix products and attention in one frame, with the whole "
@@ -57,7 +56,7 @@ def convert(parser: argparse.ArgumentParser) -> Run:
     )
     for name in ("mean", "std"):
         parser.add_argument(f"--{name}", type=float, nargs=3, metavar=("R", "G", "B"), help="for pixels in 0..1")
-    parser.add_argument("--input-size", type=_size, metavar="WxH", help="size that the weights were made for")
+    parser.add_argument("--input-size", type=size, metavar="WxH", help="size that the weights were made for")
     parser.add_argument("--bgr", action="store_true", help="the weights expect BGR pixels; they are turned to RGB")
     parser.add_argument("--terms", default="", help="license terms of the weights, kept in the file")
     parser.add_argument("--half", action="store_true", help="half precision: half the size, no longer bit by bit equal")
@@ -154,11 +153,3 @@ def _decimals(value: float) -> str:
 
 def _precision(half: bool) -> str:
     return "half precision" if half else "single precision"
-
-
-def _size(text: str) -> tuple[int, int]:
-    """``1537x769``, width first as everywhere for people, to (height, width)."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size, expected WIDTHxHEIGHT such as 1537x769")
-    return int(height), int(width)

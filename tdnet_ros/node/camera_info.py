@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 
 from tdnet_ros.errors import ImageError
 from tdnet_ros.node import transport
-from tdnet_ros.video.messages.types import CAMERA_INFO_TYPE, parsed
+from tdnet_ros.video.messages.types import CAMERA_INFO_TYPE, parsed, typestore
 
 #: Entries of the row-major matrices that are px along x and along y.
 _K_X, _K_Y = (0, 1, 2), (3, 4, 5)
@@ -60,6 +60,8 @@ class Calibration:
         return scaled(camera_info(self._newest), header, scale_x, scale_y)
 
     def _receive(self, info: bytes) -> None:
+        if self._newest is None:
+            typestore()  # takes 0.2 s once, for which no mask should wait later
         self._newest = info  # as it came: most are never asked for
 
 

@@ -31,8 +31,8 @@ from tdnet_ros.networks.warping import Warp
 #: Distance in px of the positions at which frames between keyframes are fused.
 FUSION_STRIDE = 8
 _LOW = "low."
-#: Likeness of two features, their cosine, from which on the keyframe's is believed; at 1 it stands alone.
-_ALIKE = 0.4
+#: Likeness of two features, their cosine, from which on the keyframe's is believed, and from which on it stands alone.
+_ALIKE, _THE_SAME = 0.4, 0.8
 #: Where the gate of the details begins, before its sigmoid: 0.88.
 _OPEN = 2.0
 
@@ -174,7 +174,7 @@ class TDAR(TDNet):
 def take_over(fused: Tensor, low: Tensor, warped: Tensor, align_corners: bool) -> Tensor:
     """The fused feature, and more of the keyframe's warped one G the more the low-resolution feature u is like it.
 
-    y = f + a (G - f), a = max(0, (cos(u, G) - c) / (1 - c)) at each position, with c = 0.4. All (B, C, H, W) but u,
+    y = f + a (G - f), a = (cos(u, G) - 0.4) / (0.8 - 0.4) within 0..1, at each position. All (B, C, H, W) but u,
     (B, C, h, w). Not of AR-Seg, whose branches have weights of their own: here both resolutions share theirs, so that
     the features of one thing at two resolutions can be told from those of two things, and that is where motion is
     wrong or something is new. CReFF alone can only add to u; its softmax over 49 neighbours blurs what it adds. Where
@@ -184,7 +184,7 @@ def take_over(fused: Tensor, low: Tensor, warped: Tensor, align_corners: bool) -
     product = (raised * warped).sum(1, keepdim=True)
     lengths = raised.square().sum(1, keepdim=True) * warped.square().sum(1, keepdim=True)
     alike = product * lengths.clamp(min=1e-6).rsqrt()
-    return torch.lerp(fused, warped, ((alike - _ALIKE) / (1 - _ALIKE)).clamp(0, 1))
+    return torch.lerp(fused, warped, ((alike - _ALIKE) / (_THE_SAME - _ALIKE)).clamp(0, 1))
 
 
 def united_weights(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:

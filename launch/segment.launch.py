@@ -7,6 +7,7 @@ ros2 launch tdnet_ros segment.launch.py cameras:=front=/front/image_raw,left=/le
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.evaluation.processes import PARENT_VARIABLE
 from tdnet_ros.node.parameters import camera_topics
 from tdnet_ros.node.transport import profile_variable
 
@@ -99,6 +101,8 @@ def _start(context: LaunchContext) -> list[Action]:
     given |= {name: _truth(name, value(name)) for name in _SWITCHES if value(name)}
     if value("cameras"):
         given["cameras"] = list(cameras)
+    # At SIGTERM launch ends and leaves its processes behind: they end with it, unless something else starts them.
+    environment = {} if "launch-prefix" in context.launch_configurations else {PARENT_VARIABLE: str(os.getpid())}
     prefixes = {name: f"{name}/" if name else "" for name in cameras}
     segmentation = Node(
         package="tdnet_ros",
@@ -107,6 +111,7 @@ def _start(context: LaunchContext) -> list[Action]:
         namespace=value("namespace"),
         parameters=[value("params_file"), given],
         remappings=[(f"{prefixes[name]}image", topic) for name, topic in cameras.items()],
+        additional_env=environment,
         output="screen",
     )
     actions: list[Action] = [segmentation]
@@ -119,14 +124,16 @@ def _start(context: LaunchContext) -> list[Action]:
         }
         for name, topic in cameras.items():
             tells_time = given.get("use_sim_time", False) and len(actions) == 1  # one clock for all
-            actions.append(_player(name, topic, playback | ({"clock_hz": _CLOCK_HZ} if tells_time else {})))
+            actions.append(
+                _player(name, topic, playback | ({"clock_hz": _CLOCK_HZ} if tells_time else {}), environment)
+            )
     if _truth("overlay", value("overlay")):
         namespace = value("namespace").strip("/")
         actions.append(_viewer(f"{namespace and '/'}{namespace}/{next(iter(prefixes.values()))}overlay"))
     return actions
 
 
-def _player(camera: str, image: str, playback: dict[str, Any]) -> Action:
+def _player(camera: str, image: str, playback: dict[str, Any], environment: dict[str, str]) -> Action:
     name = camera.replace("/", "_")
     return Node(
         package="tdnet_ros",
@@ -134,6 +141,7 @@ def _player(camera: str, image: str, playback: dict[str, Any]) -> Action:
         name=f"{name}_player" if name else "player",
         parameters=[{**playback, "frame_id": _text(camera or "camera")}],
         remappings=[("image", image)],
+        additional_env=environment,
         output="screen",
     )
 

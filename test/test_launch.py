@@ -18,6 +18,7 @@ from launch_ros.actions import Node
 from launch_ros.utilities import evaluate_parameters
 
 from tdnet_ros.errors import ConfigurationError
+from tdnet_ros.evaluation.processes import PARENT_VARIABLE
 
 LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.py"
 CONFIG = LAUNCH_FILE.parents[1] / "config" / "segmentation.yaml"
@@ -91,6 +92,14 @@ def test_each_of_several_cameras_is_played(description: LaunchDescription) -> No
     assert node == {"input_transport": "ffmpeg", "cameras": ("on", "rig/left")}
     assert [player["frame_id"] for player in players] == ["on", "rig/left"]
     assert {player["transport"] for player in players} == {"ffmpeg"}
+
+
+def test_processes_end_with_launch(description: LaunchDescription) -> None:
+    for given, parent in (({}, str(os.getpid())), ({"launch-prefix": "gdb --args"}, None)):
+        context, started = actions(description, play="drive.mp4", **given)
+        for action in started:
+            added = {name[0].perform(context): value[0].perform(context) for name, value in action.additional_env or []}
+            assert added.get(PARENT_VARIABLE) == parent
 
 
 def test_one_player_tells_simulated_time(description: LaunchDescription) -> None:

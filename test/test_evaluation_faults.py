@@ -5,104 +5,38 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
-from test_bags import diagnostics_cdr
-from tiny_network import TinyVariant, tiny_weights
+from labelled_bags import (
+    HEIGHT,
+    MS,
+    WIDTH,
+    Picture,
+    evaluate,
+    images,
+    labels,
+    said,
+    stamps,
+    tiny_weight_file,
+    write,
+)
 
 from tdnet_ros.cli import main
 from tdnet_ros.errors import SourceError
-from tdnet_ros.evaluation.bags import LATENCY_TYPE, BagWriter
 from tdnet_ros.evaluation.evaluate import EvaluationSettings
 from tdnet_ros.evaluation.fleet import Job, run_job
-from tdnet_ros.evaluation.in_graph import judge_replay, open_recording
-from tdnet_ros.evaluation.offline import evaluate_offline
-from tdnet_ros.evaluation.replay import ReplayResult
-from tdnet_ros.evaluation.result import Evaluation, read_evaluation
-from tdnet_ros.labels import CITYSCAPES
-from tdnet_ros.networks.catalog import CATALOG
-from tdnet_ros.video.messages.cdr import serialize_image
-from tdnet_ros.video.messages.types import IMAGE_TYPE
+from tdnet_ros.evaluation.result import read_evaluation
 
-HEIGHT, WIDTH = 48, 64
-MS = 1_000_000
-START = 1_000_000_000_000
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Weights of a network that steps in a millisecond."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    weights = tmp_path_factory.mktemp("tiny") / "tiny2.safetensors"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CATALOG, "tiny2", TinyVariant(subnetworks=2))
-        save_file({name: tensor.contiguous() for name, tensor in tiny_weights("tiny2").items()}, weights)
+    with tiny_weight_file(tmp_path_factory.mktemp("tiny")) as weights:
         yield weights
-    torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A message of an image or label topic; ``pixels`` None is a message that breaks off."""
-
-    stamp_ns: int
-    pixels: np.ndarray | None
-    encoding: str
-
-    @property
-    def cdr(self) -> bytes:
-        stamp = divmod(self.stamp_ns, 1_000_000_000)
-        if self.pixels is None:
-            whole = bytes(serialize_image(*stamp, "camera", HEIGHT, WIDTH, self.encoding, WIDTH, bytes(HEIGHT * WIDTH)))
-            return whole[:200]
-        height, width = self.pixels.shape[:2]
-        step = self.pixels.nbytes // height
-        return bytes(serialize_image(*stamp, "camera", height, width, self.encoding, step, self.pixels.tobytes()))
-
-
-def stamps(count: int) -> list[int]:
-    return [START + index * 50 * MS for index in range(count)]
-
-
-def images(times: Sequence[int], size: tuple[int, int] = (HEIGHT, WIDTH), encoding: str = "rgb8") -> list[Picture]:
-    random = np.random.default_rng(0)
-    ground = cv2.resize(random.integers(0, 256, (6, 8, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
-    return [Picture(time, np.roll(ground, index, axis=1), encoding) for index, time in enumerate(times)]
-
-
-def labels(
-    times: Sequence[int], size: tuple[int, int] = (HEIGHT, WIDTH), value: int = 3, encoding: str = "mono8"
-) -> list[Picture]:
-    return [Picture(time, np.full(size, value, np.uint8), encoding) for time in times]
-
-
-def write(path: Path, pictures: Sequence[Picture], truth: Sequence[Picture] | None = None) -> Path:
-    recorded = {"/image": pictures} if truth is None else {"/image": pictures, "/labels": truth}
-    with BagWriter(path) as bag:
-        for topic in recorded:
-            bag.add_topic(topic, IMAGE_TYPE)
-        for index in range(max(map(len, recorded.values()))):
-            for topic, messages in recorded.items():
-                if index < len(messages):
-                    bag.write(topic, START + index * 50 * MS, messages[index].cdr)
-    return path
-
-
-def evaluate(bag: Path, tiny: Path, **settings: object) -> Evaluation:
-    given = {"image_topic": "/image", "labels": "/labels", "model": "tiny2", "weights": str(tiny), **settings}
-    return evaluate_offline(EvaluationSettings(bag, **given))[0]  # type: ignore[arg-type]
-
-
-def said(evaluation: Evaluation) -> str:
-    return "\n".join(evaluation.warnings)
 
 
 def test_a_sound_recording_gives_no_warning(tiny: Path, tmp_path: Path) -> None:
@@ -151,18 +85,6 @@ def test_missing_topics_are_named_with_those_there_are(
         assert re.search(message, capsys.readouterr().err)
 
 
-def test_labels_of_another_type_are_refused(tiny: Path, tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", images(stamps(2)))
-    with pytest.raises(SourceError, match=r"labels are '/labels'.*Topics there are: /image"):
-        evaluate(bag, tiny)
-    with BagWriter(tmp_path / "other") as other:
-        other.add_topic("/image", IMAGE_TYPE)
-        other.write("/image", START, images([START])[0].cdr)
-        other.add_topic("/labels", LATENCY_TYPE)
-    with pytest.raises(SourceError, match=r"expected a topic of type sensor_msgs/msg/Image.*FrameLatency"):
-        evaluate(tmp_path / "other", tiny)
-
-
 def test_an_encoding_that_nobody_knows_is_an_error_when_every_frame_has_it(tiny: Path, tmp_path: Path) -> None:
     bag = write(tmp_path / "bag", images(stamps(3), encoding="rainbow"))
     with pytest.raises(SourceError, match=r"none of the 3 images of bag:/image could be used: image 0.*rainbow"):
@@ -198,67 +120,6 @@ def test_images_without_stamps_go_by_the_times_of_recording(tiny: Path, tmp_path
     assert (evaluation.delivery.resets, evaluation.warnings) == (0, [])
 
 
-def test_labels_of_another_size_are_resized_and_of_other_proportions_refused(tiny: Path, tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", images(stamps(3)), labels(stamps(3), size=(96, 128)))
-    evaluation = evaluate(bag, tiny)
-    assert np.sum(evaluation.scores.confusion) == 3 * HEIGHT * WIDTH and evaluation.warnings == []
-    nearly = write(tmp_path / "nearly", images(stamps(3)), labels(stamps(3), size=(49, 64)))
-    assert evaluate(nearly, tiny).scores.labelled_frames == 3, "a pixel may come from rounding"
-    other = write(tmp_path / "other", images(stamps(3)), labels(stamps(3), size=(48, 48)))
-    with pytest.raises(SourceError, match=r"labels of image 0 are 48x48, the mask is 64x48: expected the same prop"):
-        evaluate(other, tiny)
-
-
-def test_ids_that_are_no_class_count_as_unlabelled_and_are_named(tiny: Path, tmp_path: Path) -> None:
-    truth = labels(stamps(4), value=3)
-    for picture in truth:
-        assert picture.pixels is not None
-        picture.pixels[:12] = 77
-        picture.pixels[12:24] = 255
-    evaluation = evaluate(write(tmp_path / "bag", images(stamps(4)), truth), tiny)
-    assert np.sum(evaluation.scores.confusion) == 4 * (HEIGHT - 24) * WIDTH
-    assert evaluation.warnings == ["label ids 77 are not of 'cityscapes': counted as unlabelled, 25.00 % of the pixels"]
-    mapping = tmp_path / "map.yaml"
-    mapping.write_text("labels: {3: wall, 77: void}\n")
-    assert evaluate(tmp_path / "bag", tiny, label_map=mapping).warnings == []
-
-
-def test_labels_that_say_nothing_at_all_are_named(tiny: Path, tmp_path: Path) -> None:
-    evaluation = evaluate(write(tmp_path / "bag", images(stamps(2)), labels(stamps(2), value=255)), tiny)
-    assert evaluation.warnings == ["all labels are unlabelled"] and math.isnan(evaluation.scores.miou)
-
-
-@pytest.mark.parametrize("encoding", ["mono16", "rgb8", "rainbow"])
-def test_labels_that_are_no_ids_are_refused(tiny: Path, tmp_path: Path, encoding: str) -> None:
-    bag = write(tmp_path / "bag", images(stamps(2)), labels(stamps(2), encoding=encoding))
-    with pytest.raises(SourceError, match=f"labels '/labels' of .*bag are {encoding}, expected mono8"):
-        evaluate(bag, tiny)
-
-
-def test_labels_under_opencvs_name_are_read_and_damaged_ones_left_out(tiny: Path, tmp_path: Path) -> None:
-    truth = labels(stamps(4), encoding="8UC1")
-    truth[2] = Picture(truth[2].stamp_ns, None, "8UC1")
-    evaluation = evaluate(write(tmp_path / "bag", images(stamps(4)), truth), tiny)
-    assert evaluation.scores.labelled_frames == 3
-    assert evaluation.warnings == ["1 labels of '/labels' are damaged, their frames are not scored"]
-
-
-def test_labels_of_no_frame_are_an_error(tiny: Path, tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", images(stamps(2)), labels([7]))
-    with pytest.raises(SourceError, match="none of the 1 labels of '/labels' has the stamp of an image"):
-        evaluate(bag, tiny)
-
-
-def test_labels_may_come_in_any_order(tiny: Path, tmp_path: Path) -> None:
-    times = stamps(8)
-    truth = [labels([time], value=index)[0] for index, time in enumerate(times)]
-    shuffled = [truth[index] for index in (3, 0, 7, 1, 2, 6, 4, 5)]
-    evaluation = evaluate(write(tmp_path / "bag", images(times), shuffled), tiny)
-    assert [sum(row) for row in evaluation.scores.confusion[:8]] == [HEIGHT * WIDTH] * 8
-    in_order = evaluate(write(tmp_path / "ordered", images(times), truth), tiny)
-    assert repr(in_order.scores) == repr(evaluation.scores)
-
-
 def test_without_labels_stability_and_latency_are_left(tiny: Path, tmp_path: Path) -> None:
     bag, output = write(tmp_path / "bag", images(stamps(4))), tmp_path / "out"
     assert main(["evaluate", str(bag), "--model", "tiny2", "--weights", str(tiny), "-o", str(output)]) == 0
@@ -290,52 +151,3 @@ def test_images_may_change_their_size(tiny: Path, tmp_path: Path) -> None:
     assert [frame.warm for frame in evaluation.frames] == [False, True, True, True] * 2
     assert np.sum(evaluation.scores.confusion) == 4 * HEIGHT * WIDTH + 4 * 96 * 128
     assert math.isnan(evaluation.scores.stability.vc8), "no run goes on across the change"
-
-
-def replayed(path: Path, masks: Sequence[Picture], sent: Sequence[tuple[int, int]]) -> ReplayResult:
-    """The bag that a replay leaves, without latencies: they were lost."""
-    counted = {"images received": len(sent), "masks published": len(masks), "dropped for a newer image": 0}
-    zeros = {"images rejected": 0, "stale stamps": 0, "failures": 0, "last error": "it was too dark"}
-    with BagWriter(path) as bag:
-        bag.add_topic("/segmentation/mask", IMAGE_TYPE)
-        bag.add_topic("/segmentation/latency", LATENCY_TYPE)
-        bag.add_topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
-        arrival = 0
-        for mask in masks:
-            arrival = max(arrival + 1, mask.stamp_ns + 60 * MS)
-            bag.write("/segmentation/mask", arrival, mask.cdr)
-        bag.write("/diagnostics", START, diagnostics_cdr({**counted, **zeros}))
-    return ReplayResult(path, [{"index": index, "stamp_ns": stamp} for index, stamp in sent], 0, "7")
-
-
-def judged(bag: Path, result: ReplayResult) -> Evaluation:
-    settings = EvaluationSettings(bag, labels="/labels", image_topic="/image")
-    return judge_replay(settings, open_recording(settings, CITYSCAPES), result, CITYSCAPES, 1.0)[0]
-
-
-def test_in_the_graph_every_mask_goes_to_the_image_that_it_was_made_of(tmp_path: Path) -> None:
-    """Two images were sent with one stamp, the clock went back, a mask was lost, and the player ended early."""
-    truth = [labels([time], value=index)[0] for index, time in enumerate(stamps(6))]
-    bag = write(tmp_path / "bag", images(stamps(6)), truth)
-    sent = [(0, 100 * MS), (1, 200 * MS), (2, 200 * MS), (3, 150 * MS), (4, 180 * MS)]
-    masks = [labels([stamp], value=value)[0] for stamp, value in ((100 * MS, 0), (200 * MS, 1), (180 * MS, 4))]
-    evaluation = judged(bag, replayed(tmp_path / "result", masks, sent))
-    assert [frame.index for frame in evaluation.frames] == [0, 1, 4]
-    assert evaluation.scores.miou == 1.0
-    assert (evaluation.delivery.resets, evaluation.scores.by_distance) == (0, [])
-    assert "the node's last error: it was too dark" in evaluation.warnings
-
-
-def test_in_the_graph_no_mask_at_all_is_all_wrong_in_time(tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", images(stamps(3)), labels(stamps(3)))
-    evaluation = judged(bag, replayed(tmp_path / "result", [], list(enumerate(stamps(3)))))
-    assert evaluation.latency_aware_miou == 0 and math.isnan(evaluation.scores.miou)
-    assert "none of the 3 images that were sent got a mask" in evaluation.warnings
-
-
-def test_in_the_graph_masks_may_change_their_size(tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", images(stamps(4)), labels(stamps(4)))
-    times = stamps(4)
-    masks = labels(times[:2]) + labels(times[2:], size=(24, 32))
-    evaluation = judged(bag, replayed(tmp_path / "result", masks, list(enumerate(times))))
-    assert evaluation.scores.miou == 1.0 and 0 < evaluation.latency_aware_miou < 1

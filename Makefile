@@ -3,7 +3,7 @@
 # make test             runs the test suite in two processes; PYTEST_ARGS="-k name" for a part of it
 # make benchmark        measures on a quiet machine; BENCHMARK_ARGS="--patience 600" waits for one
 # make soak             the node for an hour with faults: memory, threads, pace; SOAK_MINUTES=30 for half of one
-# make fuzz             33,000 hostile messages, requests, pictures, packets, bags and files; FUZZ_ARGS="--seed 1" for others
+# make fuzz             33,000 hostile messages, pictures, packets, bags and files; FUZZ_ARGS="--seed 1" for others
 # make audit            looks the pinned dependencies up in PyPI's database of advisories (needs the network)
 # make lint             ruff, mypy on the core, codespell
 # make clean            removes everything that these commands have made

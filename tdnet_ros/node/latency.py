@@ -66,9 +66,11 @@ class Window:
     _values: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=4096))
 
     def add(self, value: float) -> None:
+        """A value of now."""
         self._values.append((time.perf_counter(), value))
 
     def clear(self) -> None:
+        """Forget all."""
         self._values.clear()
 
     def recent(self) -> np.ndarray:

@@ -21,6 +21,7 @@ class WeightAverage(Generic[Network]):
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
+        """Take in the weights as they are after one more step; counts are copied."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         current = network.state_dict()

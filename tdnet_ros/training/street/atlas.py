@@ -42,11 +42,9 @@ class SpriteBook:
     sprites: list[Sprite] = field(default_factory=list)
 
     def add(self, sprite: Sprite) -> int:
+        """The sprite's number."""
         self.sprites.append(sprite)
         return len(self.sprites) - 1
-
-    def add_all(self, sprites: list[Sprite]) -> list[int]:
-        return [self.add(sprite) for sprite in sprites]
 
 
 class Atlas:

@@ -108,6 +108,7 @@ class EgoDrive:
         return self.speed * time_s + self._surge * float(np.sin(self._surge_rate * time_s + self._surge_phase))
 
     def camera(self, time_s: float) -> Camera:
+        """Where the camera stands and looks at that time, shaken by the road."""
         z = self.distance(time_s)
         shake = (self._scales * np.sin(self._rates * time_s + self._phases)).sum(1)
         position = self._path.point(self._lateral + shake[3], z, CAMERA_HEIGHT_M + shake[4])

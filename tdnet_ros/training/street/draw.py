@@ -60,6 +60,7 @@ class Canvas:
         return np.asarray(table.take(self.surfaces))
 
     def labels(self) -> npt.NDArray[np.uint8]:
+        """Class ids (H, W) of CAMVID, 255 where nothing of them stands."""
         ground = np.array([label for label, _ in MATERIALS.values()], np.uint8)
         return np.asarray(np.concatenate([ground, self.faces.label]).take(self.surfaces))
 

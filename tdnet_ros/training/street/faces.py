@@ -39,6 +39,7 @@ class Faces:
         return len(self.slot)
 
     def take(self, index: npt.NDArray[np.intp]) -> Faces:
+        """The faces of these numbers (M,), in this order."""
         return Faces(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
@@ -73,6 +74,7 @@ class FaceBuilder:
         sunlit: float = float("nan"),
         outline: Sequence[tuple[float, float]] = _SQUARE,
     ) -> None:
+        """One face: ``origin``, ``across``, ``down`` and ``anchor`` (3,) in metres; the rest as in Faces."""
         corners = list(outline) + [outline[-1]] * (OUTLINE_CORNERS - len(outline))
         self._rows.append((origin, across, down, anchor, corners, sprite, label, tint, sunlit, order, one_sided))
 
@@ -107,6 +109,7 @@ class FaceBuilder:
         )
 
     def build(self) -> Faces:
+        """What was added, as arrays; their slots count on from the first one."""
         count = len(self._rows)
         columns = list(zip(*self._rows, strict=False)) if count else [()] * 11
 

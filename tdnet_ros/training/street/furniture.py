@@ -62,6 +62,7 @@ def round_sign(rng: np.random.Generator) -> Sprite:
 
 
 def triangle_sign(rng: np.random.Generator) -> Sprite:
+    """A warning sign, 64x64."""
     picture = _flat(64, 64, (186, 28, 34))
     cv2.fillPoly(picture, [np.array([[32, 17], [51, 53], [13, 53]], np.int32)], (228, 228, 224))
     cv2.line(picture, (32, 30), (int(rng.integers(26, 38)), 48), (20, 20, 20), 4)
@@ -118,6 +119,7 @@ def plank_fence(rng: np.random.Generator) -> Sprite:
 
 
 def litter_bin(rng: np.random.Generator) -> Sprite:
+    """A bin as it stands at a kerb."""
     picture = painted(np.array([48, 50, 50], np.float32), 1 + 0.2 * cloud(rng, 64, 40, 20, 3))
     picture[8:16, 6:34] = 12
     picture[18:21] = (130, 120, 60)

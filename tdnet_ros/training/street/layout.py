@@ -30,6 +30,7 @@ class Layout:
 
 
 def make_layout(rng: np.random.Generator) -> Layout:
+    """The measures of one street, in metres, drawn once for its whole length."""
     parking = {side: float(rng.uniform(0.35, 0.9)) if rng.random() < 0.55 else 0.0 for side in (-1, 1)}
     kerb = {side: float(rng.uniform(2.9, 3.6)) + (2.1 if parking[side] else 0.0) for side in (-1, 1)}
     front = {side: kerb[side] + float(rng.uniform(2.0, 5.0)) for side in (-1, 1)}

@@ -146,10 +146,12 @@ class Person:
 
 
 def pedestrian(rng: np.random.Generator, book: SpriteBook) -> Person:
+    """Somebody on foot; what they wear is added to the book."""
     return Person(book.add(upper_body(rng, False)), book.add(leg(rng, _any(rng, _TROUSERS))))
 
 
 def bicyclist(rng: np.random.Generator, book: SpriteBook) -> Person:
+    """Somebody on a bicycle, with its wheel and frame."""
     body, legs = book.add(upper_body(rng, True)), book.add(leg(rng, _any(rng, _TROUSERS)))
     return Person(body, legs, book.add(wheel_from_behind(rng)), book.add(parked_bicycle(rng)))
 

@@ -35,6 +35,7 @@ class CellSketch:
         self.contacts: list[Floats] = []
 
     def build(self) -> Cell:
+        """The cell as it has been put together so far."""
         faces = self.faces.build()
         if self._models:
             models, places, rights, forwards = zip(*self._models, strict=True)
@@ -56,15 +57,19 @@ class CellSketch:
         return position, right, forward
 
     def chance(self, share: float) -> bool:
+        """True with the probability ``share``."""
         return bool(self.rng.random() < share)
 
     def pick(self, numbers: list[int]) -> int:
+        """One of these, each as likely as any other."""
         return numbers[int(self.rng.integers(len(numbers)))]
 
     def between(self, low: float, high: float) -> float:
+        """Uniform in [low, high)."""
         return float(self.rng.uniform(low, high))
 
     def grey(self, low: float, high: float, hue: float = 0.05) -> Colour:
+        """A tint, 1 for unchanged; ``hue`` is how far its channels lie apart (standard deviation)."""
         base = self.between(low, high) * (1 + self.rng.normal(0, hue, 3))
         return float(base[0]), float(base[1]), float(base[2])
 
@@ -75,9 +80,11 @@ class CellSketch:
         self.areas.append((material, corners))
 
     def right(self, point: Floats) -> Floats:
+        """The street's right (3,) where the point lies."""
         return self.path.frames(point[2])[0]
 
     def row(self, side: int, lateral: float, panel: float, height: float, sprites: list[int], label: int) -> None:
+        """Panels of that width and height, in metres, along the whole cell: hedges, fences, walls."""
         sprite, tint = self.pick(sprites), self.grey(0.8, 1.1)
         ends = self.path.point(side * lateral, self.start + np.arange(0, CELL_M + 0.1, panel))
         for near, far in itertools.pairwise(ends):
@@ -87,6 +94,7 @@ class CellSketch:
             self.casters.append(np.array([ends[0, 0], ends[0, 2], ends[-1, 0], ends[-1, 2], height]))
 
     def tree(self, side: int, lateral: float, z: float, scale: float, conifers: float = 0.2) -> None:
+        """A tree ``lateral`` m off the centre line; 8.5 m high at ``scale`` 1, a conifer with that probability."""
         foot = self.path.point(side * lateral, self.start + z)
         height = 8.5 * scale * self.between(0.85, 1.15)
         kinds, aspect = self.library.leafy, 0.95

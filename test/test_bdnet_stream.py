@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.streaming import Segmenter, StreamSettings
-from tdnet_ros.streaming.models import shipped_weights
 from tdnet_ros.video.frame import Frame, MotionField
 
 SIZE = (96, 128)
@@ -31,7 +30,7 @@ FRAMES = [
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter("bdnet_mnv2", shipped_weights("td2_mnv2"), "cpu", "fp32", input_height=SIZE[0], score_memory=0)
+    return Segmenter("bdnet_mnv2", None, "cpu", "fp32", input_height=SIZE[0], score_memory=0)
 
 
 def test_every_fifth_frame_is_a_keyframe_and_the_others_are_carried_along(segmenter: Segmenter) -> None:

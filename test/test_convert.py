@@ -21,7 +21,7 @@ from tdnet_ros.networks.checkpoints import read_checkpoint, save_checkpoint
 from tdnet_ros.networks.conversion import convert
 from tdnet_ros.networks.official_keys import rename_official
 from tdnet_ros.streaming import model_info
-from tdnet_ros.streaming.models import list_shipped_weights, shipped_weights
+from tdnet_ros.streaming.models import shipped_for, shipped_weights
 
 OWN_LABELS = """
 classes:
@@ -185,10 +185,10 @@ def test_models_lists_the_catalog_for_people_and_programs(capsys: pytest.Capture
     heading, *lines = capsys.readouterr().out.splitlines()
     weights = lines[lines.index("") + 2 :]
     lines = lines[: lines.index("")]
-    assert [tuple(line.split()[:2]) for line in weights] == [
-        (each.model, each.name or "default") for each in list_shipped_weights()
-    ]
-    assert all(each.terms in line for each, line in zip(list_shipped_weights(), weights, strict=True))
+    shipped = [(model, each) for model in CATALOG for each in shipped_for(model)]
+    assert {"bdnet_mnv2", "td2_mnv2"} == {model for model, _ in shipped}, "the first runs on weights of the second"
+    assert [tuple(line.split()[:2]) for line in weights] == [(model, each.name or "default") for model, each in shipped]
+    assert all(each.terms in line for (_, each), line in zip(shipped, weights, strict=True))
     assert "GMAC" in heading and [line.split()[0] for line in lines] == list(CATALOG)
     assert all("129x97" in line for line in lines)
     assert main(["models", "--size", "129x97", "--json"]) == 0

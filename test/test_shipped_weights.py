@@ -67,6 +67,8 @@ def test_shipped_weights_are_chosen_by_name(tmp_path: Path, monkeypatch: pytest.
         assert models.choose_weights(model, "street") == tmp_path / "td2_mnv2_street.safetensors"
         assert models.choose_weights(model, None) == tmp_path / "td2_mnv2.safetensors"
         assert models.model_info(model, "street").terms == "free"
+        assert models.model_info("bdnet_mnv2", "street").name == "bdnet_mnv2", "it runs on weights of td2_mnv2"
+    assert models.choose_weights("bdnet_mnv2", None) == tmp_path / "td2_mnv2.safetensors"
     for other in ("./street", "rain", Path("street")):
         assert models.choose_weights("auto", other) == other
     assert models.choose_weights("td4_psp18", "street") == "street", "weights of another model"

@@ -100,13 +100,12 @@ def convert(parser: argparse.ArgumentParser) -> Run:
 
 def _describe(name: str, variant: Variant, size: tuple[int, int] | None) -> dict[str, Any]:
     from tdnet_ros.networks.cost import count_cost
-    from tdnet_ros.streaming.models import DEFAULT_MODEL, list_shipped_weights
+    from tdnet_ros.streaming.models import DEFAULT_MODEL, shipped_for
 
     cost = count_cost(name, size)
     shipped = [
         {"name": each.name, "path": str(each.path), "bytes": each.path.stat().st_size, "terms": each.terms}
-        for each in list_shipped_weights()
-        if each.model == name
+        for each in shipped_for(name)
     ]
     installed = next((each for each in shipped if not each["name"]), None)
     return {

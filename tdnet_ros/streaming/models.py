@@ -17,6 +17,8 @@ from tdnet_ros.networks.loading import Weights, info_of
 
 #: The model that is taken when neither a model nor a weight file is named.
 DEFAULT_MODEL = "td2_mnv2"
+#: Models that take another's weights as they are, and so ship with these.
+_WEIGHTS_OF = {"bdnet_mnv2": "td2_mnv2"}
 _SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -47,7 +49,7 @@ def choose_weights(model: str, weights: Weights | None) -> Weights:
         return shipped_weights(named)
     if not isinstance(weights, str):
         return weights
-    found = [each.path for each in list_shipped_weights() if (each.model, each.name) == (named, weights)]
+    found = [each.path for each in shipped_for(named) if each.name == weights]
     if weights and found:
         return found[0]
     high, comma, low = weights.partition(",")
@@ -72,16 +74,21 @@ def shipped_weights(model: str, name: str = "") -> Path:
     Raises ConfigurationError for a model that there is not, CheckpointError for one that has no such file.
     """
     network_info(model)
-    shipped = list_shipped_weights()
-    found = [each.path for each in shipped if (each.model, each.name) == (model, name)]
+    found = [each.path for each in shipped_for(model) if each.name == name]
     if not found:
         which = f"weights '{name}'" if name else "weights"
-        with_some = sorted({each.model for each in shipped if each.name == name})
+        with_some = [other for other in CATALOG if name in {each.name for each in shipped_for(other)}]
         raise CheckpointError(
             f"weights is not set and model '{model}' ships without {which} "
             f"(these ship with some: {with_some}): name a weight file"
         )
     return found[0]
+
+
+def shipped_for(model: str) -> list[ShippedWeights]:
+    """The weight files that ship and that the model takes; those of ``bdnet_mnv2`` are ``td2_mnv2``'s."""
+    owner = _WEIGHTS_OF.get(model, model)
+    return [each for each in list_shipped_weights() if each.model == owner]
 
 
 def list_shipped_weights() -> list[ShippedWeights]:

@@ -75,25 +75,7 @@ class Traffic:
         self._member = lru_cache(maxsize=1024)(self._draw)
 
     def _plan(self, rng: np.random.Generator, layout: Layout) -> list[_Stream]:
-        def cars(fleet: list[Vehicle]) -> _Model:
-            def draw(own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
-                vehicle = fleet[int(own.integers(len(fleet)))]
-                return vehicle.half, lambda time_s: vehicle.faces
-
-            return draw
-
-        def walkers(own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
-            person = self._library.walkers[int(own.integers(len(self._library.walkers)))]
-            phase, size = float(own.uniform(0, 1)), float(own.choice([0.92, 0.98, 1.04]))
-            return np.array([0.25, 0.15]), lambda time_s: _stride(person, _step(phase + 0.95 * time_s), size)
-
-        def riders(own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
-            person, phase = (
-                self._library.riders[int(own.integers(len(self._library.riders)))],
-                float(own.uniform(0, 1)),
-            )
-            return np.array([0.25, 0.8]), lambda time_s: _crank(person, _step(phase + 1.05 * time_s))
-
+        """Oncoming cars, bicyclists on both sides, and people on both pavements, to and fro."""
         space = {side: layout.kerb[side] - (2.1 if layout.parking[side] else 0.0) for side in (-1, 1)}
         busy = float(rng.uniform(0.25, 0.8))
         streams = [
@@ -105,7 +87,7 @@ class Traffic:
                 float(rng.uniform(18, 40)),
                 busy,
                 130,
-                cars(self._library.towards),
+                self._cars(self._library.towards),
             ),
             _Stream(
                 1,
@@ -115,7 +97,7 @@ class Traffic:
                 34,
                 float(rng.uniform(0.2, 0.8)),
                 90,
-                riders,
+                self._rider,
             ),
             _Stream(
                 2,
@@ -125,7 +107,7 @@ class Traffic:
                 38,
                 float(rng.uniform(0.1, 0.6)),
                 90,
-                riders,
+                self._rider,
             ),
         ]
         for key, (side, speed) in enumerate(((-1, 1.2), (-1, -1.35), (1, 1.3), (1, -1.15)), 3):
@@ -140,10 +122,27 @@ class Traffic:
                     8.0,
                     float(rng.uniform(0.15, 0.6)),
                     75,
-                    walkers,
+                    self._walker,
                 )
             )
         return streams
+
+    def _cars(self, fleet: list[Vehicle]) -> _Model:
+        def draw(own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
+            vehicle = fleet[int(own.integers(len(fleet)))]
+            return vehicle.half, lambda time_s: vehicle.faces
+
+        return draw
+
+    def _walker(self, own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
+        person = self._library.walkers[int(own.integers(len(self._library.walkers)))]
+        phase, size = float(own.uniform(0, 1)), float(own.choice([0.92, 0.98, 1.04]))
+        return np.array([0.25, 0.15]), lambda time_s: _stride(person, _step(phase + 0.95 * time_s), size)
+
+    def _rider(self, own: np.random.Generator) -> tuple[Floats, Callable[[float], Faces]]:
+        person = self._library.riders[int(own.integers(len(self._library.riders)))]
+        phase = float(own.uniform(0, 1))
+        return np.array([0.25, 0.8]), lambda time_s: _crank(person, _step(phase + 1.05 * time_s))
 
     def at(self, time_s: float, window_s: float) -> Cast:
         """Everybody as they stand at ``time_s``, the members being those near the camera at ``window_s``.

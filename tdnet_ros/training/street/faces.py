@@ -14,7 +14,10 @@ Colour = tuple[float, float, float]
 #: Corners an outline may have; shorter ones repeat their last corner.
 OUTLINE_CORNERS = 12
 UP: Floats = np.array([0.0, 1.0, 0.0])
-_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+#: Corners (u, v) of a face in shares of its ``across`` and ``down``.
+Outline = tuple[tuple[float, float], ...]
+SQUARE: Outline = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+DISC: Outline = tuple((0.5 + 0.5 * float(np.sin(a)), 0.5 - 0.5 * float(np.cos(a))) for a in np.arange(12) * np.pi / 6)
 _WHITE: Colour = (1.0, 1.0, 1.0)
 
 
@@ -72,7 +75,7 @@ class FaceBuilder:
         order: int = 0,
         one_sided: bool = False,
         sunlit: float = float("nan"),
-        outline: Sequence[tuple[float, float]] = _SQUARE,
+        outline: Outline = SQUARE,
     ) -> None:
         """One face: ``origin``, ``across``, ``down`` and ``anchor`` (3,) in metres; the rest as in Faces."""
         corners = list(outline) + [outline[-1]] * (OUTLINE_CORNERS - len(outline))
@@ -90,7 +93,7 @@ class FaceBuilder:
         tint: Colour = _WHITE,
         order: int = 0,
         sunlit: float = float("nan"),
-        outline: Sequence[tuple[float, float]] = _SQUARE,
+        outline: Outline = SQUARE,
     ) -> None:
         """A standing face with its lower edge centred on ``foot`` and along the unit vector ``right``."""
         origin = foot - right * (width / 2) + UP * height

@@ -9,9 +9,7 @@ import numpy.typing as npt
 from tdnet_ros.training.street.atlas import Picture, Sprite
 from tdnet_ros.training.street.noise import cloud, painted
 
-ROUND = tuple((0.5 + 0.5 * float(np.sin(a)), 0.5 - 0.5 * float(np.cos(a))) for a in np.arange(12) * np.pi / 6)
 TRIANGLE = ((0.5, 0.0), (1.0, 0.95), (0.0, 0.95))
-SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
 def _flat(height: int, width: int, colour: npt.ArrayLike) -> Picture:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.training.street import furniture
-from tdnet_ros.training.street.faces import UP
+from tdnet_ros.training.street.faces import DISC, SQUARE, UP
 from tdnet_ros.training.street.layout import CELL_M
 from tdnet_ros.training.street.people import walking
 from tdnet_ros.training.street.sketch import BICYCLIST, FENCE, POLE, SIGN, CellSketch
@@ -93,9 +93,7 @@ class Kerbside(CellSketch):
                 )
             return
         draw = self.rng.random()
-        sprites, outline = (
-            (self.library.discs, furniture.ROUND) if draw < 0.4 else (self.library.boards, furniture.SQUARE)
-        )
+        sprites, outline = (self.library.discs, DISC) if draw < 0.4 else (self.library.boards, SQUARE)
         if draw > 0.85:
             sprites, outline = self.library.triangles, furniture.TRIANGLE
         width = self.between(0.6, 0.8) if draw < 0.4 or draw > 0.85 else self.between(0.5, 1.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from tdnet_ros.labels import CAMVID
 from tdnet_ros.training.street.atlas import Picture, Sprite, SpriteBook
-from tdnet_ros.training.street.faces import FaceBuilder, Faces
+from tdnet_ros.training.street.faces import DISC, SQUARE, FaceBuilder, Faces, Outline
 from tdnet_ros.training.street.noise import cloud, painted
 
 CAR = CAMVID.names.index("car")
@@ -31,7 +32,6 @@ _PAINTS = (
 )
 _RIGHT: npt.NDArray[np.float64] = np.array([1.0, 0.0, 0.0])
 _AHEAD: npt.NDArray[np.float64] = np.array([0.0, 0.0, 1.0])
-_DISC = tuple((0.5 + 0.5 * float(np.sin(a)), 0.5 - 0.5 * float(np.cos(a))) for a in np.arange(12) * np.pi / 6)
 
 
 @dataclass(frozen=True)
@@ -196,34 +196,47 @@ def vehicle(rng: np.random.Generator, book: SpriteBook, shape: Shape) -> tuple[V
     )
 
 
-def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
-    build = FaceBuilder()
-    hw, hl, sill = shape.width / 2, shape.length / 2, 0.2
-    lower = shape.waist - sill
-    centre = np.zeros(3)
+class _Panels:
+    """Faces of one vehicle around its middle on the ground; the sprite of each goes by the panel's name."""
+
+    def __init__(self, numbers: dict[str, int]) -> None:
+        self.faces = FaceBuilder()
+        self._numbers = numbers
 
     def add(
+        self,
         name: str,
         origin: npt.ArrayLike,
         across: npt.ArrayLike,
         down: npt.ArrayLike,
         order: int = 1,
-        **more: object,
+        outline: Outline = SQUARE,
     ) -> None:
-        corners = more.get("outline")
-        outline = corners if isinstance(corners, tuple) else ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-        build.add(
+        """A panel, invisible from behind; the vectors are (3,) in metres, ``outline`` is in shares of the two."""
+        self.faces.add(
             np.asarray(origin, np.float64),
             np.asarray(across, np.float64),
             np.asarray(down, np.float64),
-            numbers[name],
+            self._numbers[name],
             CAR,
-            centre,
+            np.zeros(3),
             order=order,
             one_sided=True,
             outline=outline,
         )
 
+
+def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
+    panels = _Panels(numbers)
+    _add_hull(shape, panels.add)
+    _add_cabin(shape, panels.add)
+    return panels.faces.build()
+
+
+def _add_hull(shape: Shape, add: Callable[..., None]) -> None:
+    """All below the waist line: ends, underside, sides, wheels."""
+    hw, hl, sill = shape.width / 2, shape.length / 2, 0.2
+    lower = shape.waist - sill
     nose, tail = shape.nose_drop, shape.tail_drop
     add("rear", [-hw, shape.waist - tail, -hl], [2 * hw, 0, 0], [0, tail - lower, 0])
     add("front", [hw, shape.waist - nose, hl], [-2 * hw, 0, 0], [0, nose - lower, 0])
@@ -244,8 +257,13 @@ def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
     add("side", [hw, shape.waist, -hl], [0, 0, 2 * hl], [0, -lower, 0], outline=profile)
     for z in (hl * 0.64, -hl * 0.64):
         r = shape.wheel / 2
-        add("wheel", [-hw - 0.01, 2 * r, z + r], [0, 0, -2 * r], [0, -2 * r, 0], 2, outline=_DISC)
-        add("wheel", [hw + 0.01, 2 * r, z - r], [0, 0, 2 * r], [0, -2 * r, 0], 2, outline=_DISC)
+        add("wheel", [-hw - 0.01, 2 * r, z + r], [0, 0, -2 * r], [0, -2 * r, 0], 2, outline=DISC)
+        add("wheel", [hw + 0.01, 2 * r, z - r], [0, 0, 2 * r], [0, -2 * r, 0], 2, outline=DISC)
+
+
+def _add_cabin(shape: Shape, add: Callable[..., None]) -> None:
+    """Bonnet, boot and roof, and the windows between them."""
+    hw, hl, nose, tail = shape.width / 2, shape.length / 2, shape.nose_drop, shape.tail_drop
     front, back = hl - shape.bonnet, -hl + shape.boot
     roof_front, roof_back = front - shape.screen_slope, back + shape.rear_slope
     rise = shape.height - shape.waist
@@ -277,7 +295,6 @@ def _body(shape: Shape, numbers: dict[str, int]) -> Faces:
     right = ((behind, 0.0), (1 - ahead, 0.0), (1.0, 1.0), (0.0, 1.0))
     add("cabin", [-top, shape.height, front], [0, 0, -span], [-shape.inset, -rise, 0], 3, outline=left)
     add("cabin", [top, shape.height, back], [0, 0, span], [shape.inset, -rise, 0], 3, outline=right)
-    return build.build()
 
 
 def footprint(

@@ -8,13 +8,23 @@ from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import CAMVID, CAMVID_VOID
 from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.network import SegmentationNetwork
-from tdnet_ros.networks.variants import ARSegVariant, BDNetVariant, TDARVariant, TDNetVariant, Variant
+from tdnet_ros.networks.variants import ARSegVariant, BDNetVariant, CarriedVariant, TDARVariant, TDNetVariant, Variant
 
 #: Mean and standard deviation that AR-Seg's authors took for CamVid, and for BiSeNet on Cityscapes.
 _ARSEG_CAMVID = ((0.39068785, 0.40521392, 0.41434407), (0.29652068, 0.30514979, 0.30080369))
 _ARSEG_BISENET = ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115))
 
 #: What td2_mnv2's sub-networks are, of whatever network they are part.
+_MOBILE_BDNET: dict[str, Any] = {
+    "path": "mobile",
+    "path_channels": 128,
+    "head_channels": 96,
+    "labels": CAMVID,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "stride": 4,
+    "input_size": (360, 480),
+}
 _MOBILE_TDNET: dict[str, Any] = {
     "path": "mobile",
     "path_channels": 128,
@@ -124,16 +134,10 @@ CATALOG: dict[str, Variant] = {
     "bdnet18": BDNetVariant(summary="BDNet with DeepLabV2 on ResNet-18, reconstructed", path="atrous", depth=18),
     "bdnet50": BDNetVariant(summary="BDNet with DeepLabV2 on ResNet-50, reconstructed", path="atrous", depth=50),
     "bdnet101": BDNetVariant(summary="BDNet with DeepLabV2 on ResNet-101, reconstructed", path="atrous", depth=101),
-    "bdnet_mnv2": BDNetVariant(
-        summary="BDNet on a MobileNetV2 path of td2_mnv2, for CPUs",
-        path="mobile",
-        path_channels=128,
-        head_channels=96,
-        labels=CAMVID,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        stride=4,
-        input_size=(360, 480),
+    "bdnet_mnv2": BDNetVariant(summary="BDNet on a MobileNetV2 path of td2_mnv2, for CPUs", **_MOBILE_BDNET),
+    "carried_mnv2": CarriedVariant(
+        summary="a MobileNetV2 path of td2_mnv2 on keyframes, its scores carried along between, for CPUs",
+        **_MOBILE_BDNET,
     ),
     "td2_mnv2": TDNetVariant(
         summary="the light one: two MobileNetV2 paths, for CPUs and small GPUs", subnetworks=2, **_MOBILE_TDNET

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tdnet_ros.errors import CheckpointError, ConfigurationError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks.bdnet import BDNet, propagated_weights
+from tdnet_ros.networks.carried import CarriedScores, carried_weights
 from tdnet_ros.networks.catalog import CATALOG, build_network, network_info
 from tdnet_ros.networks.checkpoint_pairs import read_pair, refuse_half
 from tdnet_ros.networks.checkpoints import Checkpoint, load_weights, read_checkpoint
@@ -115,10 +116,13 @@ def build_loaded(checkpoint: Checkpoint, info: NetworkInfo) -> SegmentationNetwo
 
 
 def fitted(checkpoint: Checkpoint, network: SegmentationNetwork) -> Checkpoint:
-    """A TDNet's weights for a BDNet or for a network that unites it with AR-Seg, or the reverse; others as they are."""
+    """A TDNet's weights for a network that is made of its parts, or those of its union with AR-Seg for it; others as
+    they are."""
     weights = checkpoint.ours
     if isinstance(network, BDNet) and "subnetworks.0.encoder.value.weight" in weights:
         return replace(checkpoint, weights=propagated_weights(weights))
+    if isinstance(network, CarriedScores) and "subnetworks.0.encoder.value.weight" in weights:
+        return replace(checkpoint, weights=carried_weights(weights))
     if isinstance(network, TDAR) and "subnetworks.0.head.classifier.weight" in weights:
         return replace(checkpoint, weights=united_weights(weights, network.state_dict()))
     if isinstance(network, TDNet) and not isinstance(network, TDAR) and "classifier.weight" in weights:

@@ -11,6 +11,7 @@ from tdnet_ros.networks.arseg import ARSeg
 from tdnet_ros.networks.attention import Encoder, Propagation
 from tdnet_ros.networks.bdnet import AtrousPyramid, AtrousTrunk, BDNet, MobileHead, MobileTrunk
 from tdnet_ros.networks.bisenet import BiSeNetBranch, BiSeNetPath
+from tdnet_ros.networks.carried import CarriedScores
 from tdnet_ros.networks.creff import CReFF
 from tdnet_ros.networks.fanet import FANetPath
 from tdnet_ros.networks.heads import DetailDecoder, DetailHead, FCNHead
@@ -139,15 +140,27 @@ class BDNetVariant(Variant):
     input_size: tuple[int, int] = (1024, 2048)
     head_channels: int = 0
 
-    def build(self, info: NetworkInfo) -> BDNet:
+    def build(self, info: NetworkInfo) -> SegmentationNetwork:
         classes = len(info.labels)
         if self.path == "atrous":
             atrous = AtrousTrunk(self.depth)
             return BDNet(atrous, AtrousPyramid(atrous.channels, classes), info)
+        return BDNet(*self._mobile(classes), info)
+
+    def _mobile(self, classes: int) -> tuple[MobileTrunk, MobileHead]:
         path, hidden = MobilePath(self.path_channels), self.head_channels
         decoder = DetailDecoder(path.channels, hidden, MobileNetV2.channels[:2])
-        trunk = MobileTrunk(path, ChannelNorm(path.channels), decoder)
-        return BDNet(trunk, MobileHead(hidden, classes), info)
+        return MobileTrunk(path, ChannelNorm(path.channels), decoder), MobileHead(hidden, classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarriedVariant(BDNetVariant):
+    """A light BDNet's trunk and head, of which the scores are carried from one keyframe to the next."""
+
+    keyframe_interval: int = 3
+
+    def build(self, info: NetworkInfo) -> SegmentationNetwork:
+        return CarriedScores(*self._mobile(len(info.labels)), info)
 
 
 def _path(variant: Variant, group: int, groups: int) -> PyramidPath | BiSeNetPath | FANetPath | MobilePath:

@@ -18,7 +18,7 @@ from tdnet_ros.networks.loading import Weights, info_of
 #: The model that is taken when neither a model nor a weight file is named.
 DEFAULT_MODEL = "td2_mnv2"
 #: Models that take another's weights as they are, and so ship with these.
-_WEIGHTS_OF = {"bdnet_mnv2": "td2_mnv2"}
+_WEIGHTS_OF = {"bdnet_mnv2": "td2_mnv2", "carried_mnv2": "td2_mnv2"}
 _SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -86,7 +86,7 @@ def shipped_weights(model: str, name: str = "") -> Path:
 
 
 def shipped_for(model: str) -> list[ShippedWeights]:
-    """The weight files that ship and that the model takes; those of ``bdnet_mnv2`` are ``td2_mnv2``'s."""
+    """The weight files that ship and that the model takes; ``bdnet_mnv2`` and ``carried_mnv2`` take ``td2_mnv2``'s."""
     owner = _WEIGHTS_OF.get(model, model)
     return [each for each in list_shipped_weights() if each.model == owner]
 

@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.5, 0.7, 0.8], help="of the score memory")
     parser.add_argument("--heights", type=int, nargs="+", default=[180, 360], help="of the flow's pictures, px")
     parser.add_argument("--size", type=machine.size_of, default=(480, 360), metavar="WxH")
+    parser.add_argument("--model", default="auto")
     options = parser.parse_args(arguments)
     width, height = options.size
     streets = [list(itertools.islice(Street(seed, height, width), options.frames)) for seed in options.seeds]
-    segmenters = {weight: Segmenter(device="cpu", score_memory=weight) for weight in options.weights}
+    segmenters = {weight: Segmenter(options.model, device="cpu", score_memory=weight) for weight in options.weights}
     print(f"{len(streets)} streets of {options.frames} frames, {width}x{height}")
     for weight, flow_height in itertools.product(options.weights, options.heights):
         if weight or flow_height == options.heights[0]:

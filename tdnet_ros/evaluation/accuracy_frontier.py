@@ -12,7 +12,7 @@ from tdnet_ros.evaluation.accuracy import Accuracy, RowAccuracy
 from tdnet_ros.evaluation.accuracy_times import Times
 from tdnet_ros.evaluation.scorer import StabilityScores
 
-_COLOURS = ("#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#718096", "#c53030")
+_COLOURS = ("#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#718096", "#c53030", "#975a16")
 _PANEL_PX = (360, 260)
 _MARGIN_PX = (56, 30, 46, 16)  # left, top, bottom, right
 _TICKS = 5

@@ -22,15 +22,14 @@ from torch import Tensor, nn
 
 from tdnet_ros.networks.heads import DetailDecoder
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.keyframes import KeyframeNetwork, KeyframeState
+from tdnet_ros.networks.keyframes import PropagatingNetwork
 from tdnet_ros.networks.layers import SeparableConv
 from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.networks.paths import MobilePath
 from tdnet_ros.networks.resnet import DEPTHS, DilatedResNet, StageShape
-from tdnet_ros.networks.warping import Warp
 
 
-class BDNet(KeyframeNetwork):
+class BDNet(PropagatingNetwork):
     """Trunk, warp and head. Built by ``tdnet_ros.networks.load_network``.
 
     The trunk makes a feature (B, C, h, w) out of an image, the head scores (B, classes, h, w) out of a feature: its own
@@ -42,13 +41,6 @@ class BDNet(KeyframeNetwork):
         self.channels = trunk.channels
         self.trunk = trunk
         self.head = head
-        self.warp = Warp()
-
-    def plan(
-        self, state: KeyframeState, subnetwork: int = 0, keyframe: bool = True, scale: float | None = None
-    ) -> StepPlan:
-        """As of ``KeyframeNetwork``; frames between keyframes are not encoded, so that their scale says nothing."""
-        return super().plan(state, subnetwork, keyframe, scale=1.0)
 
     def compute(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
         """Image -> scores (B, classes, h, w) and the feature (B, C, h, w).
@@ -60,14 +52,6 @@ class BDNet(KeyframeNetwork):
             return (self.head(self.propagate(keyframe, motion, (image.shape[2], image.shape[3]))),)
         feature = self.trunk(image)
         return self.head(feature), feature
-
-    def propagate(self, feature: Tensor, motion: Tensor, picture: tuple[int, int]) -> Tensor:
-        """The keyframe's feature (B, C, h, w) as seen from a frame with that motion to it (see ``warping``).
-
-        Motion that is a guess is followed as well: there is no other feature to fall back on.
-        """
-        warped: Tensor = self.warp(feature, motion[:, :2], picture)
-        return warped
 
 
 class AtrousTrunk(DilatedResNet):

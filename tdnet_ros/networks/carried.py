@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from tdnet_ros.networks.bdnet import propagated_weights
 from tdnet_ros.networks.info import NetworkInfo
-from tdnet_ros.networks.keyframes import KeyframeNetwork, KeyframeState
+from tdnet_ros.networks.keyframes import PropagatingNetwork
 from tdnet_ros.networks.network import StepPlan
-from tdnet_ros.networks.warping import Warp
 
 
-class CarriedScores(KeyframeNetwork):
+class CarriedScores(PropagatingNetwork):
     """Trunk, head and warp. Built by ``tdnet_ros.networks.load_network``; trained as the network that it is made of.
 
     The frames between keyframes are not looked at but for their motion, which is followed where it is a guess too:
@@ -27,13 +26,6 @@ class CarriedScores(KeyframeNetwork):
     def __init__(self, trunk: nn.Module, head: nn.Module, info: NetworkInfo) -> None:
         super().__init__(info)
         self.whole = nn.ModuleDict({"trunk": trunk, "head": head})
-        self.warp = Warp()
-
-    def plan(
-        self, state: KeyframeState, subnetwork: int = 0, keyframe: bool = True, scale: float | None = None
-    ) -> StepPlan:
-        """As of ``KeyframeNetwork``; frames between keyframes are not encoded, so that their scale says nothing."""
-        return super().plan(state, subnetwork, keyframe, scale=1.0)
 
     def compute(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
         """Image (B, 3, H, W) -> scores (B, classes, h, w), of a keyframe twice: the second is what it leaves.
@@ -42,7 +34,7 @@ class CarriedScores(KeyframeNetwork):
         """
         if plan.fused:
             scores, motion = cached
-            return (self.warp(scores, motion[:, :2], (image.shape[2], image.shape[3])),)
+            return (self.propagate(scores, motion, (image.shape[2], image.shape[3])),)
         scores = self.whole["head"](self.whole["trunk"](image))
         return scores, scores
 

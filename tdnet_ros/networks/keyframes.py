@@ -12,7 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from tdnet_ros.errors import StateError
+from tdnet_ros.networks.info import NetworkInfo
 from tdnet_ros.networks.network import SegmentationNetwork, StepPlan, image_size
+from tdnet_ros.networks.warping import Warp
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,25 @@ class KeyframeNetwork(SegmentationNetwork):
                 f"state is of (batch, height, width) {state.image_size}, expected that of the image, "
                 f"{image_size(image)}: start from initial_state()"
             )
+
+
+class PropagatingNetwork(KeyframeNetwork):
+    """Frames between keyframes are not encoded: what the keyframe left is moved to them."""
+
+    def __init__(self, info: NetworkInfo) -> None:
+        super().__init__(info)
+        self.warp = Warp()
+
+    def plan(
+        self, state: KeyframeState, subnetwork: int = 0, keyframe: bool = True, scale: float | None = None
+    ) -> StepPlan:
+        """As of ``KeyframeNetwork``; the scale of a frame that is not encoded says nothing."""
+        return super().plan(state, subnetwork, keyframe, scale=1.0)
+
+    def propagate(self, left: Tensor, motion: Tensor, picture: tuple[int, int]) -> Tensor:
+        """What the keyframe left (B, C, h, w), as seen from a frame with that motion to it (see ``warping``).
+
+        Motion that is a guess is followed as well: there is nothing else to fall back on.
+        """
+        warped: Tensor = self.warp(left, motion[:, :2], picture)
+        return warped

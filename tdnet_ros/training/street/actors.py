@@ -75,7 +75,7 @@ class Traffic:
         self._member = lru_cache(maxsize=1024)(self._draw)
 
     def _plan(self, rng: np.random.Generator, layout: Layout) -> list[_Stream]:
-        """Oncoming cars, bicyclists on both sides, and people on both pavements, to and fro."""
+        """Oncoming cars, bicyclists on both sides, and people on both pavements, walking either way."""
         space = {side: layout.kerb[side] - (2.1 if layout.parking[side] else 0.0) for side in (-1, 1)}
         busy = float(rng.uniform(0.25, 0.8))
         streams = [

@@ -34,7 +34,9 @@ class StandIn:
     def take(self) -> Any:
         arrivals = self.mailbox.take()
         self.takes += bool(arrivals)
-        return SimpleNamespace(frame=arrivals[-1].message.decode(), times=SimpleNamespace()) if arrivals else None
+        if not arrivals:
+            return None
+        return SimpleNamespace(frame=arrivals[-1].message.decode(), times=SimpleNamespace(), size=(360, 480))
 
     def publish(self, picture: Any, result: Segmentation) -> None:
         self.published.append(picture.frame)

@@ -45,6 +45,11 @@ class Picture:
     mask: npt.NDArray[np.uint8] | None = None
     confidence: npt.NDArray[np.uint8] | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        return self.frame.height, self.frame.width
+
 
 class Camera:
     """A camera of the node. Its publishers exist from construction to ``destroy``, the rest from start to stop.

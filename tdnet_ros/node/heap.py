@@ -1,10 +1,13 @@
-"""One heap for all threads of a node's process. Imports nothing that starts a thread."""
+"""One heap for all threads of a node's process, and when it is to shrink. Imports nothing that starts a thread."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Hashable, Mapping
 
+#: So many rounds after the last change of a picture's size the heap gives back what the old size has left.
+SETTLED_ROUNDS = 15
 _M_ARENA_MAX = -8  # glibc's malloc.h
 
 
@@ -18,3 +21,35 @@ def share_one_heap() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
+
+
+def give_back_unused() -> bool:
+    """Return to the system all pages of the heap that nothing lies on; whether there were any.
+
+    Holes too, which glibc never returns by itself. It takes some 10 ms, and what is used again is faulted in anew.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    return bool(ctypes.CDLL(None).malloc_trim(0))
+
+
+class Settling:
+    """Tells once when all pictures have kept their sizes for a while after one has changed.
+
+    Blocks of two sizes lie in the heap in whatever order they came, and what is left between them when one size is gone
+    fits the other badly: it would stay, and after some changes another layout might want still more.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[Hashable, tuple[int, int]] = {}
+        self._rounds_left = 0
+
+    def observe(self, sizes: Mapping[Hashable, tuple[int, int]]) -> bool:
+        """``sizes``: (height, width) of the pictures of this round, by camera. A camera's first one is no change."""
+        if any(self._sizes.get(camera, size) != size for camera, size in sizes.items()):
+            self._rounds_left = SETTLED_ROUNDS
+        self._sizes.update(sizes)
+        if not self._rounds_left or not sizes:
+            return False
+        self._rounds_left -= 1
+        return self._rounds_left == 0

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tdnet_ros.errors import StaleFrame
 from tdnet_ros.node.camera import Camera, Picture
+from tdnet_ros.node.heap import Settling, give_back_unused
 from tdnet_ros.node.intake import Waiting
 from tdnet_ros.node.latency import Window
 from tdnet_ros.streaming import Segmentation, Segmenter
@@ -26,6 +27,7 @@ class Worker:
         #: attempt.
         self._suspects: set[Camera] = set()
         self._batches = Window()
+        self._sizes = Settling()
         #: What ended the thread before its time.
         self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="segmentation")
@@ -55,6 +57,8 @@ class Worker:
             alone = [{camera: picture} for camera, picture in due.items() if camera not in trusted]
             for group in [trusted, *alone] if trusted else alone:
                 self._publish(group, self._segment(group))
+            if self._sizes.observe({camera: picture.size for camera, picture in due.items()}):
+                give_back_unused()
 
     def _take(self) -> dict[Camera, Picture]:
         """The newest frame of every camera that has one."""

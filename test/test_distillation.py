@@ -20,7 +20,9 @@ from tdnet_ros.networks import build_network, load_network, network_info
 from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.checkpoints import save_checkpoint
 from tdnet_ros.networks.metadata import to_metadata
+from tdnet_ros.networks.tdnet import TDNet
 from tdnet_ros.training import trainer as training
+from tdnet_ros.training.auxiliary import AuxiliaryHeads
 from tdnet_ros.training.clip import clip_forward
 from tdnet_ros.training.configuration import (
     AugmentationSettings,
@@ -34,6 +36,7 @@ from tdnet_ros.training.device_clips import DeviceClips
 from tdnet_ros.training.distillation import distillation
 from tdnet_ros.training.frame_size import resize_frames
 from tdnet_ros.training.frame_store import FrameStore
+from tdnet_ros.training.losses import hard_pixel_cross_entropy
 from tdnet_ros.training.normalisation import normalise
 from tdnet_ros.training.processes import Processes
 from tdnet_ros.training.stages import make_stage
@@ -197,6 +200,28 @@ def test_the_loss_of_a_step_is_the_sum_of_its_parts() -> None:
     torch.testing.assert_close(change, 2 * divergence(alone, 0), rtol=1e-3, atol=1e-5)
     nothing = distillation(recomposed, scores[:, 0], torch.zeros_like(inside))
     assert nothing == 0 and torch.isfinite(nothing)
+
+
+def test_an_auxiliary_head_adds_its_loss_and_trains_the_newest_path_alone() -> None:
+    """Against TDNet's rule (td4_psp.py, ``forward``): 0.1 of the loss of a head on the newest path's third stage."""
+    torch.manual_seed(0)
+    network, order = build_network("td4_psp18"), [1, 2, 3, 0]
+    images, labels = torch.rand(4, 1, 3, 33, 49), torch.randint(0, 19, (4, 1, 33, 49))
+    told = StageSettings(loss="ohem", class_weights=False, auxiliary=0.1)
+    stage = make_stage(network, told, None).eval()
+    heads = stage.training_only()
+    assert isinstance(heads, AuxiliaryHeads) and isinstance(network, TDNet)
+    plain = make_stage(network, replace(told, auxiliary=0.0), None).eval()(images, labels, order)
+    whole = stage(images, labels, order)
+    with heads.listening(network) as features:
+        network.encode(normalise(images[-1], network.info), 0)
+    expected = 0.1 * hard_pixel_cross_entropy(heads(features[0], 0), labels[-1], True)
+    torch.testing.assert_close(whole - plain, expected, rtol=1e-3, atol=1e-5)
+    whole.backward()
+    trained = [all(p.grad is not None for p in head.parameters()) for head in heads.heads]
+    assert trained == [True, False, False, False]
+    with pytest.raises(ConfigurationError, match=r"auxiliary is 0\.1 in a stage 'single', expected 0"):
+        make_stage(network, replace(told, kind="single"), None)
 
 
 def test_a_training_with_a_teacher_goes_on_with_the_very_same_bits(

@@ -33,6 +33,7 @@ class AuxiliaryHeads(nn.Module):
         classes = len(network.info.labels)
         widths = [_path(network, index).backbone.channels // 2 for index in range(len(network.subnetworks))]
         self.heads = nn.ModuleList(FCNHead(width, width // 4, classes) for width in widths)
+        self.to(next(network.parameters()).device)
 
     @contextmanager
     def listening(self, network: TDNet) -> Iterator[dict[int, Tensor]]:

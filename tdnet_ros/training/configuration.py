@@ -130,9 +130,10 @@ class StageSettings:
 
     ``loss`` is ``cross_entropy`` or ``ohem``; ``lovasz`` is the weight of Lovász-softmax beside it, ``distillation``
     that of following the teacher; for kind ``tdnet`` alone there are those of each frame's own scores, ``own_path``,
-    and of following the teacher's groups. Where a distillation's weight is above 0, ``teacher`` and
-    ``teacher_weights`` are the teacher's catalog name and weight file. It sees frames ``teacher_scale`` times as high
-    and wide as the network trained here, with ``teacher_flip`` their mirror images as well.
+    of a head on the third stage of a ResNet, ``auxiliary``, and of following the teacher's groups. Where a
+    distillation's weight is above 0, ``teacher`` and ``teacher_weights`` are the teacher's catalog name and weight
+    file. It sees frames ``teacher_scale`` times as high and wide as the network trained here, with ``teacher_flip``
+    their mirror images as well.
 
     Where motion carries a feature from a keyframe, ``boundary`` is the weight of the boundary-aware stream,
     ``pairwise`` and ``inner`` those of following the teacher's feature (in kind ``fst`` without a teacher the network's
@@ -154,6 +155,7 @@ class StageSettings:
     class_weights: bool = True
     freeze_norms: bool = False
     own_path: float = 0.5
+    auxiliary: float = 0.0
     distillation: float = 0.0
     group_distillation: float = 0.0
     teacher: str = ""

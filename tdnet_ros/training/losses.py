@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +11,6 @@ from torch import Tensor
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.labels import UNLABELLED
 from tdnet_ros.networks.layers import upsample
-from tdnet_ros.training.clip import ClipScores
-from tdnet_ros.training.distillation import distillation
 
 
 def class_weights(frequency: Tensor, offset: float = 1.10) -> Tensor:
@@ -96,62 +92,4 @@ def hard_pixel_cross_entropy(scores: Tensor, labels: Tensor, align_corners: bool
         hard.sum() >= at_least,
         (losses * hard).sum() / hard.sum().clamp(min=1),
         hardest.sum() / labelled,
-    )
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each part of TDNet's loss counts; the defaults are the official ones (td4_psp.py, ``forward``)."""
-
-    recomposed: float = 1.0
-    own_path: float = 0.5
-    distillation: float = 1.0
-    group_distillation: float = 0.5
-    auxiliary: float = 0.1
-
-
-class LossTerms(NamedTuple):
-    """The parts of TDNet's loss, not yet weighted, each a scalar."""
-
-    recomposed: Tensor
-    own_path: Tensor
-    distillation: Tensor
-    group_distillation: Tensor
-    auxiliary: Tensor
-
-    def total(self, weights: LossWeights) -> Tensor:
-        """The weighted sum, which is what to descend on."""
-        return (
-            weights.recomposed * self.recomposed
-            + weights.own_path * self.own_path
-            + weights.distillation * self.distillation
-            + weights.group_distillation * self.group_distillation
-            + weights.auxiliary * self.auxiliary
-        )
-
-
-def tdnet_loss(
-    scores: ClipScores,
-    labels: Tensor,
-    teacher: Tensor,
-    teacher_group: Tensor,
-    align_corners: bool,
-    auxiliary: Tensor | None = None,
-) -> LossTerms:
-    """The loss of a clip whose newest frame is labelled: labels (B, H, W), all scores (B, C, h, w).
-
-    L = OHEM(S, y) + 0.5 OHEM(S_p, y) + KL(T || S) + 0.5 KL(T_p || S_p) + 0.1 OHEM(S_a, y), with S the recomposed
-    scores, S_p those of path p's own feature without a window, T the teacher's and T_p those of the teacher's group
-    for that path (``teacher.group_of_path``), all of the newest frame; S_a are those of an auxiliary head, whose term
-    is 0 without one. Source: official td4_psp.py and td2_psp.py, ``forward``. Recomposed and own scores come from the
-    same head, which has to serve a stream's first frames, too.
-    """
-    return LossTerms(
-        recomposed=hard_pixel_cross_entropy(scores.recomposed, labels, align_corners),
-        own_path=hard_pixel_cross_entropy(scores.own_path, labels, align_corners),
-        distillation=distillation(scores.recomposed, teacher),
-        group_distillation=distillation(scores.own_path, teacher_group),
-        auxiliary=scores.recomposed.new_zeros(())
-        if auxiliary is None
-        else hard_pixel_cross_entropy(auxiliary, labels, align_corners),
     )

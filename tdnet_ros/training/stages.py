@@ -6,10 +6,11 @@ A further kind of stage is a further class with the methods of ``Stage``, and a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from tdnet_ros.errors import ConfigurationError
 from tdnet_ros.networks import SegmentationNetwork, TDNet
@@ -17,6 +18,7 @@ from tdnet_ros.networks.catalog import CATALOG
 from tdnet_ros.networks.single_frame import SingleFrame
 from tdnet_ros.networks.tdar import TDAR
 from tdnet_ros.networks.variants import TDNetVariant
+from tdnet_ros.training.auxiliary import AuxiliaryHeads
 from tdnet_ros.training.bdnet_stage import BDNetStage
 from tdnet_ros.training.clip import encode_clip, own_path_scores, recomposed_scores
 from tdnet_ros.training.configuration import StageSettings
@@ -80,9 +82,11 @@ class SingleFrameStage(Stage):
 class TDNetStage(Stage):
     """Trains all sub-networks over clips.
 
-    L = l(S, y) + own sum_t l(S_t, y_t) + overall KL(T || S) + grouped KL(T_p || S_p): S are the recomposed scores of
-    the newest frame, S_t those of frame t's own path, S_p those of the newest, T the teacher's. TDNet (section 3.4)
-    and the official code take the newest frame's own path alone; here every frame has labels.
+    L = l(S, y) + own sum_t l(S_t, y_t) + auxiliary l(S_a, y) + overall KL(T || S) + grouped KL(T_p || S_p): S are the
+    recomposed scores of the newest frame, S_t those of frame t's own path, S_p those of the newest, S_a those of a head
+    on the third stage of its backbone (``auxiliary.py``), T the teacher's. TDNet (section 3.4) and the official code
+    (td4_psp.py, ``forward``: own 0.5, auxiliary 0.1, overall 1, grouped 0.5) take the newest frame's own path alone;
+    here every frame has labels.
     """
 
     def __init__(self, network: SegmentationNetwork, settings: StageSettings, weights: Tensor | None) -> None:
@@ -93,6 +97,7 @@ class TDNetStage(Stage):
         self.settings = settings
         self.clip_length = len(network.subnetworks)
         self.loss = SegmentationLoss(settings, network.info, weights)
+        self.auxiliary = AuxiliaryHeads(network) if settings.auxiliary else None
         variant = cast(TDNetVariant, CATALOG[network.info.name])
         self.groups = [0] * self.clip_length
         if settings.group_distillation:
@@ -105,18 +110,28 @@ class TDNetStage(Stage):
 
     def forward(self, images: Tensor, labels: Tensor, order: list[int], teacher: TeacherView | None = None) -> Tensor:
         network, settings = self.network, self.settings
-        encoded = encode_clip(network, [normalise(image, network.info) for image in images], order)
+        listening: AbstractContextManager[dict[int, Tensor]] = nullcontext({})
+        if self.auxiliary is not None:
+            listening = self.auxiliary.listening(network)
+        with listening as third_stages:
+            encoded = encode_clip(network, [normalise(image, network.info) for image in images], order)
         own = [own_path_scores(network, frame, path) for frame, path in zip(encoded, order, strict=True)]
         recomposed = recomposed_scores(network, encoded, order)
         total = self.loss(recomposed, labels[-1])
         for scores, truth in zip(own, labels, strict=True):
             total = total + settings.own_path * self.loss(scores, truth)
+        if self.auxiliary is not None:
+            scores = self.auxiliary(third_stages[order[-1]], order[-1])
+            total = total + settings.auxiliary * self.loss(scores, labels[-1])
         if teacher is not None and settings.distillation:
             total = total + settings.distillation * _follow(recomposed, teacher, 0)
         if teacher is not None and settings.group_distillation:
             group = self.groups[order[-1]]
             total = total + settings.group_distillation * _follow(own[-1], teacher, 1 + group)
         return total
+
+    def training_only(self) -> nn.Module:
+        return self.auxiliary or nn.Module()
 
     def finish(self, network: SegmentationNetwork) -> None:
         _hand_norms_on(network)
@@ -134,6 +149,8 @@ def make_stage(network: SegmentationNetwork, settings: StageSettings, weights: T
     """The stage of those settings; raises ConfigurationError for an unknown kind or a network that does not fit."""
     if settings.kind not in STAGES:
         raise ConfigurationError(f"stages kind is '{settings.kind}', expected one of {sorted(STAGES)}")
+    if settings.auxiliary and settings.kind != "tdnet":
+        raise ConfigurationError(f"auxiliary is {settings.auxiliary:g} in a stage '{settings.kind}', expected 0")
     return STAGES[settings.kind](network, settings, weights)
 
 

@@ -35,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     if options.at is not None:
         return _work(options)
-    failed, results = [], []
-    names = options.names or list(_targets(options))
+    failed, results, known = [], [], list(_targets(options))
+    names = options.names or known
+    for name in names:
+        if name not in known:
+            sys.exit(f"error: target is '{name}', expected one of {known}")
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder) / "example"
         while names:

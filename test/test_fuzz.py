@@ -50,6 +50,11 @@ def test_what_is_broken_is_found(capfd: pytest.CaptureFixture[str]) -> None:
     assert "as it should be" not in said
 
 
+def test_a_target_that_does_not_exist_is_named() -> None:
+    with pytest.raises(SystemExit, match="target is 'image', expected one of .*'image message'"):
+        fuzz.main(["image"])
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

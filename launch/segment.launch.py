@@ -38,6 +38,7 @@ _SWITCHES = {
 }
 _SHARE = FindPackageShare("tdnet_ros")
 _CLOCK_HZ = 100.0
+_RESPAWN_S = 2.0
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -68,6 +69,11 @@ def generate_launch_description() -> LaunchDescription:
             *(
                 DeclareLaunchArgument(name, default_value="", description=f"{text} Empty: as in params_file.")
                 for name, text in {**_TEXTS, **_SWITCHES}.items()
+            ),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="false",
+                description="Whether to start the node again when it has ended, as it does when its GPU is gone.",
             ),
             DeclareLaunchArgument(
                 "play",
@@ -113,6 +119,8 @@ def _start(context: LaunchContext) -> list[Action]:
         remappings=[(f"{prefixes[name]}image", topic) for name, topic in cameras.items()],
         additional_env=environment,
         output="screen",
+        respawn=_truth("respawn", value("respawn")),
+        respawn_delay=_RESPAWN_S,
     )
     actions: list[Action] = [segmentation]
     if value("play"):

@@ -24,7 +24,7 @@ LAUNCH_FILE = Path(__file__).resolve().parents[1] / "launch" / "segment.launch.p
 CONFIG = LAUNCH_FILE.parents[1] / "config" / "segmentation.yaml"
 EXPECTED_ARGUMENTS = [
     *("image", "cameras", "namespace", "params_file", "input_transport", "model", "weights", "device", "autostart"),
-    *("use_sim_time", "play", "play_transport", "loop", "overlay"),
+    *("use_sim_time", "respawn", "play", "play_transport", "loop", "overlay"),
 ]
 
 
@@ -102,6 +102,12 @@ def test_processes_end_with_launch(description: LaunchDescription) -> None:
             assert added.get(PARENT_VARIABLE) == parent
 
 
+def test_the_node_alone_is_started_again_and_on_request(description: LaunchDescription) -> None:
+    for given, expected in (({}, [False, False]), ({"respawn": "true"}, [True, False])):
+        _, started = actions(description, play="drive.mp4", **given)
+        assert [action._ExecuteLocal__respawn for action in started] == expected
+
+
 def test_one_player_tells_simulated_time(description: LaunchDescription) -> None:
     _, *players = parameters(description, cameras="a=/a,b=/b", play="drive.mp4", use_sim_time="true")
     assert [player.get("clock_hz") for player in players] == [100.0, None]
@@ -129,6 +135,7 @@ def test_the_viewer_is_shown_the_first_overlay(
         ({"params_file": "nowhere.yaml"}, "params_file is 'nowhere.yaml', expected a file"),
         ({"cameras": "front"}, "cameras is 'front', expected NAME=TOPIC"),
         ({"loop": "often", "play": "drive.mp4"}, "loop is 'often', expected true or false"),
+        ({"respawn": "yes"}, "respawn is 'yes', expected true or false"),
         ({"autostart": "1"}, "autostart is '1', expected true or false"),
     ],
 )

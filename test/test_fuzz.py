@@ -51,7 +51,7 @@ def test_what_is_broken_is_found(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_target_that_does_not_exist_is_named() -> None:
-    with pytest.raises(SystemExit, match="target is 'image', expected one of .*'image message'"):
+    with pytest.raises(SystemExit, match=r"target is 'image', expected one of .*'image message'"):
         fuzz.main(["image"])
 
 

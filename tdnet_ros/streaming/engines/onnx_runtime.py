@@ -22,8 +22,8 @@ class OnnxRuntimeEngine(Engine):
     """Runs each step as an ONNX model, which reads and writes torch's memory where it is, on CUDA too.
 
     With ``folder``, a folder of ``tdnet-ros export``, the steps come from there and need neither the network's
-    weights nor torch's exporter; they serve one size, and batches of the exported one or, where that is one, of any
-    number, picture by picture. Without it each step is exported when it is prepared: seconds per step.
+    weights nor torch's exporter; they serve one size, and any number of pictures, in batches of the exported one, the
+    last filled up. Without it each step is exported when it is prepared: seconds per step.
 
     Raises CheckpointError for a folder that is no export, ConfigurationError where onnxruntime, or what it needs for
     the device, is missing.
@@ -64,7 +64,8 @@ class OnnxRuntimeEngine(Engine):
             tuple(tensor.name for tensor in step.inputs),
             tuple(tensor.name for tensor in step.outputs),
         )
-        return prepared if image.shape[0] == self._manifest.batch else _OneByOne(prepared)
+        batch = self._manifest.batch
+        return prepared if image.shape[0] == batch else _InBatches(prepared, batch)
 
     def _open(self, model: bytes | str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> PreparedStep:
         options = self._onnxruntime.SessionOptions()
@@ -140,31 +141,34 @@ class _Session:
         return self._device.type, self._device.index or 0, _NUMPY_TYPES[x.dtype], tuple(x.shape), x.data_ptr()
 
 
-class _OneByOne:
-    """A step for single pictures, run on each picture of a batch."""
+class _InBatches:
+    """A step for batches of one size, run on batches of any other: as often as it takes, the last one filled up."""
 
-    def __init__(self, step: PreparedStep) -> None:
+    def __init__(self, step: PreparedStep, size: int) -> None:
         self._step = step
+        self._size = size
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        pictures = zip(*(torch.split(x, 1) for x in tensors), strict=True)
-        results = [self._step(*picture) for picture in pictures]
+        batches = zip(*(torch.split(x, self._size) for x in tensors), strict=True)
+        results = [self._run(*batch) for batch in batches]
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
+
+    def _run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        count = tensors[0].shape[0]
+        if count == self._size:
+            return self._step(*tensors)
+        filled = (torch.cat([x, *[x[-1:]] * (self._size - count)]) for x in tensors)
+        return tuple(x[:count] for x in self._step(*filled))
 
 
 def _find(manifest: Manifest, plan: StepPlan, image: Tensor) -> ExportedStep:
     """The step of that plan; raises ConfigurationError when the export has none that fits the image."""
-    batch, _, height, width = image.shape
+    height, width = image.shape[2:]
     rows, columns = manifest.info.input_size
     if (height, width) != (rows, columns):
         raise ConfigurationError(
             f"image is {width}x{height} and the export of '{manifest.info.name}' is for {columns}x{rows}: export it "
             f"again with --size {width}x{height}, or give it pictures of its own aspect"
-        )
-    if batch != manifest.batch and manifest.batch != 1:
-        raise ConfigurationError(
-            f"batch is {batch} and the export of '{manifest.info.name}' is for {manifest.batch}: export it again with "
-            f"--batch {batch} or --batch 1"
         )
     if image.dtype != EXPORT_PRECISIONS[manifest.precision]:
         raise ConfigurationError(f"precision is {image.dtype} and the export's is {manifest.precision}")

@@ -17,7 +17,7 @@ from tdnet_ros.streaming import Segmenter
 from tdnet_ros.streaming.together import Turn
 
 #: First pixel, RGB, by fault.
-OUT_OF_MEMORY, EXCEPTION, SLOW = (250, 0, 250), (250, 0, 251), (250, 0, 252)
+OUT_OF_MEMORY, EXCEPTION, SLOW, GONE = (250, 0, 250), (250, 0, 251), (250, 0, 252), (250, 0, 253)
 SLOW_S = 0.4
 
 
@@ -40,9 +40,17 @@ class FaultySegmenter(Segmenter):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         if EXCEPTION in self._asked:
             raise ZeroDivisionError("in the middle of the network")
+        if GONE in self._asked:
+            self.runtime.synchronise = _gone  # type: ignore[method-assign]
+        self.runtime.synchronise()
         if SLOW in self._asked:
             time.sleep(SLOW_S)
         return self._compute(*step)
+
+
+def _gone() -> None:
+    """What CUDA says to every call once a device does not recover."""
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
 class FaultyNode(SegmentationNode):

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
-from faulty_node import EXCEPTION, OUT_OF_MEMORY, SLOW
+from faulty_node import EXCEPTION, GONE, OUT_OF_MEMORY, SLOW
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -232,6 +232,15 @@ def test_sim_time_without_a_clock_gives_masks_without_an_age_and_a_clock_that_go
     finally:
         assert graph.parameter("use_sim_time", False) == (True, "")
         graph.node.destroy_publisher(clock)
+
+
+def test_a_device_that_is_gone_ends_the_node_for_a_supervisor_to_start_it_again() -> None:
+    """Every later call raises again: counted as a failure of one frame it would be no masks for ever."""
+    with segmentation_graph(module="faulty_node") as running:
+        running.send(marked(GONE))
+        assert running.process.wait() == 1
+        assert "has ended, RuntimeError: CUDA error: an illegal memory access" in running.process.output
+        assert "Traceback" not in running.process.output
 
 
 def test_sigterm_in_the_middle_of_a_step_ends_the_node_cleanly(graph: Graph) -> None:

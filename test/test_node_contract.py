@@ -197,6 +197,19 @@ def test_image_of_another_size_than_the_ignore_mask_is_refused_in_words(rig: Rig
     rig.mask_of(image(5))
 
 
+def test_a_step_of_the_clock_within_a_wider_gap_is_none(rig: Rig) -> None:
+    rig.set_clock(rig.stamp_ns + SECOND)
+    rig.mask_of(image(4))
+    rig.mask_of(image(5))
+    assert rig.parameter("max_gap_s", 60.0) == (True, "")
+    try:
+        rig.set_clock(rig.stamp_ns + 31 * SECOND)
+        rig.mask_of(image(6))
+        assert rig.latency_of(rig.stamp_ns).warm
+    finally:
+        assert rig.parameter("max_gap_s", 0.9) == (True, "")
+
+
 def test_age_is_by_the_simulated_clock(rig: Rig) -> None:
     stamp_ns = rig.next_stamp()
     rig.set_clock(stamp_ns + SECOND // 4)

@@ -21,7 +21,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from segmentation_graph import Graph, greet, running_node, wait_for
 
-from tdnet_ros.errors import NodeFailure
+from tdnet_ros.errors import ConfigurationError, NodeFailure
 from tdnet_ros.labels import CAMVID
 from tdnet_ros.node.segmentation_node import SegmentationNode
 from tdnet_ros.node.transport import PROFILE_VARIABLES
@@ -72,9 +72,10 @@ def test_lifecycle_manager_drives_the_node() -> None:
 
 
 class Engine:
-    """What the node asks of a Segmenter on a GPU; ``fault`` is raised by the next one to be made."""
+    """What the node asks of a Segmenter on a GPU; ``fault`` is raised by the next one to be made or to warm up."""
 
     fault: Exception | None = None
+    refusal: Exception | None = None
     made: list[weakref.ref[Any]]
 
     def __init__(self, *_: object) -> None:
@@ -89,7 +90,10 @@ class Engine:
         )
 
     def warm_up(self, height: int, width: int, cameras: int = 1) -> None:
-        """Nothing to do."""
+        """Nothing to do, or what it cannot do."""
+        if (refusal := type(self).refusal) is not None:
+            type(self).refusal = None
+            raise refusal
 
     def stream(self, limits: object) -> Any:
         """A stream keeps its segmenter."""
@@ -104,7 +108,7 @@ def node(ros_domain: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     class GpuNode(SegmentationNode):
         segmenter_type = Engine  # type: ignore[assignment]
 
-    Engine.made, Engine.fault = [], None
+    Engine.made, Engine.fault, Engine.refusal = [], None, None
     rclpy.init()
     made = GpuNode()
     yield made
@@ -141,6 +145,13 @@ def test_deactivate_frees_the_device_and_activate_takes_it_again(node: Segmentat
     assert alive() == [False, True]
     assert node.trigger_deactivate() == node.trigger_cleanup() == succeeded
     assert alive() == [False, False]
+
+
+def test_a_failed_configure_leaves_nothing_on_the_device(node: SegmentationNode) -> None:
+    Engine.refusal = ConfigurationError("steps cannot be made ready")
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert str(node.failure) == "steps cannot be made ready"
+    assert alive() == [False]
 
 
 def test_a_node_without_its_thread_ends(node: SegmentationNode) -> None:

@@ -241,13 +241,17 @@ def test_images_lost_before_arrival_are_reported(graph: Graph) -> None:
 def test_disabled_node_rests_and_comes_back_with_an_empty_window(graph: Graph) -> None:
     graph.mask_of(image(0))
     graph.mask_of(image(1))
+    lost = graph.latency_of(graph.stamp_ns).lost_upstream_total
     graph.call(SetBool, "segmentation_node/enable", SetBool.Request(data=False))
+    graph.send(image(2))
     unheard = graph.send(image(2))
     graph.status(lambda status: status["message"] == "disabled by ~/enable", "the disabled node")
     graph.call(SetBool, "segmentation_node/enable", SetBool.Request(data=True))
     graph.mask_of(image(3))
     assert unheard not in [stamp_of(mask) for mask in graph.masks]
-    assert graph.latency_of(graph.stamp_ns).reason == "reset: resumed after a pause"
+    latency = graph.latency_of(graph.stamp_ns)
+    assert latency.reason == "reset: resumed after a pause"
+    assert latency.lost_upstream_total == lost, "what came in the pause was not lost on the way"
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,14 @@ def test_network_size_keeps_the_aspect(
     assert resized.network_size(*frame_size) == expected
 
 
+def test_a_strip_of_a_picture_is_refused_before_it_takes_all_memory() -> None:
+    stream = Segmenter("td2_mnv2", device="cpu", input_height=96).stream()
+    assert stream.step(Frame(np.zeros((16, 256, 3), np.uint8), 1)).mask.shape == (16, 256)
+    with pytest.raises(ImageError, match="image is 20000x1, expected at most 16 times as wide as high"):
+        stream.step(Frame(np.zeros((1, 20000, 3), np.uint8), 2))
+    assert stream.step(Frame(np.zeros((16, 256, 3), np.uint8), 3)).mask.shape == (16, 256)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -115,6 +115,7 @@ class Camera:
     def resume(self) -> None:
         """Images are taken again after a pause."""
         self._cadence.restart()
+        self._sender = Sender()  # what was sent in the pause is not lost
         self._after_gap = True
         self.ask_for_reset("resumed after a pause")
 
@@ -250,6 +251,7 @@ class Camera:
             self._report(f"{type(error).__name__}: {error}", traceback.format_exc())
         # Not within the block: the exception's traceback holds the tensors that were there when it was raised.
         self.stream.segmenter.runtime.release_unused()
+        self.stream.segmenter.runtime.synchronise()  # raises on a device that will not recover: the node is to end
 
     def _publish_camera_info(self, header: Header, picture: Picture) -> None:
         assert picture.mask is not None

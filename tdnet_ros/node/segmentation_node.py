@@ -9,7 +9,7 @@ from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockChange, JumpHandle, JumpThreshold, TimeJump
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -59,14 +59,7 @@ class SegmentationNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self._clock_watch = self.get_clock().create_jump_callback(
-            JumpThreshold(
-                min_forward=Duration(seconds=self.parameters.max_gap_s),
-                min_backward=Duration(nanoseconds=-1),
-                on_clock_change=True,
-            ),
-            post_callback=self._on_clock_jump,
-        )
+        self._clock_watch = self._watch_clock()
 
     def start(self) -> None:
         """Configure and activate without a lifecycle manager; raises what kept the node from it."""
@@ -114,7 +107,9 @@ class SegmentationNode(LifecycleNode):
         try:
             action()
         except TdnetRosError as error:
-            self.failure = error
+            # With its traceback it would keep the half-made network, on the device too.
+            error.__cause__ = error.__context__ = None
+            self.failure = error.with_traceback(None)
             self.get_logger().error(str(error))
         except Exception as error:
             # Drivers and libraries raise what they like, out of memory above all; a manager may try again.
@@ -201,9 +196,13 @@ class SegmentationNode(LifecycleNode):
         try:
             wanted = changed(self.parameters, parameters, working=bool(self._cameras))
             _ = wanted.stream_settings  # refuses what its ranges alone do not
+            other_gap = wanted.max_gap_s != self.parameters.max_gap_s
             self.parameters = wanted
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        if other_gap:
+            self._clock_watch.unregister()
+            self._clock_watch = self._watch_clock()
         for camera in self._cameras:
             camera.change(self.parameters)
         return SetParametersResult(successful=True)
@@ -223,8 +222,19 @@ class SegmentationNode(LifecycleNode):
         response.success, response.message = True, "the window is emptied before the next image"
         return response
 
+    def _watch_clock(self) -> JumpHandle:
+        threshold = JumpThreshold(
+            min_forward=Duration(seconds=self.parameters.max_gap_s),
+            min_backward=Duration(nanoseconds=-1),
+            on_clock_change=True,
+        )
+        return self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
+
     def _on_clock_jump(self, jump: TimeJump) -> None:
-        self._ask_for_reset(f"clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
+        if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
+            self._ask_for_reset("another clock: use_sim_time has changed")
+        else:
+            self._ask_for_reset(f"clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
 
     def _ask_for_reset(self, reason: str) -> None:
         for camera in self._cameras:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tdnet_ros.errors import ConfigurationError, StateError
+from tdnet_ros.errors import ConfigurationError, ImageError, StateError
 from tdnet_ros.labels import LabelSet
 from tdnet_ros.networks import AUTO, load_network
 from tdnet_ros.networks.export import export_folder
@@ -30,6 +30,7 @@ from tdnet_ros.video.frame import Frame
 #: Chosen on rendered streets. On others ``python -m benchmarks.steadiness`` gives a flicker of 3.2 % without a memory,
 #: 2.2, 1.8 and 1.7 % at 0.5, 0.7 and 0.8, where mIoU has gained 0.3, 0.4 and 0.4 points.
 SCORE_MEMORY = 0.7
+_WIDEST = 16
 
 
 class Segmenter:
@@ -88,7 +89,12 @@ class Segmenter:
         return self.network.info.labels
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size (h, w) at which a frame of that size goes through the network."""
+        """Size (h, w) at which a frame of that size goes through the network.
+
+        Raises ImageError for a picture so wide that at the network's height it would take all memory.
+        """
+        if width > _WIDEST * height:
+            raise ImageError(f"image is {width}x{height}, expected at most {_WIDEST} times as wide as high")
         native_height, native_width = self.network.info.input_size
         rows = self.input_height or native_height
         columns = round(rows * width / height)

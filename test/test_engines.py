@@ -253,7 +253,7 @@ def test_engines_refuse_what_they_cannot_run_on(
         Segmenter("tiny2", weights, "cpu", runtime="compile")
 
 
-def test_a_step_that_does_not_compile_names_itself(
+def test_a_step_that_does_not_compile_names_itself_and_a_full_device_is_no_such_step(
     networks: dict[str, dict[str, Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = Segmenter("tiny2", networks["tiny2"], "cpu", runtime="compile")
@@ -263,6 +263,14 @@ def test_a_step_that_does_not_compile_names_itself(
 
     monkeypatch.setattr(segmenter.network, "compute", compute)
     with pytest.raises(ConfigurationError, match="the step of sub-network 0 cannot be compiled"):
+        segmenter.stream().step(frame(0))
+
+    def fill_the_device(plan: StepPlan, image: Tensor, *cached: Tensor) -> tuple[Tensor, ...]:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "compile", lambda step, **_: step)  # it fails where it runs, not where it is compiled
+    monkeypatch.setattr(segmenter.network, "compute", fill_the_device)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
         segmenter.stream().step(frame(0))
 
 

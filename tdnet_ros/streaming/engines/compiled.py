@@ -39,6 +39,8 @@ class CompiledEngine(Engine):
             # of torch.compile would come too late, the tracer asks for it first.
             with inductor_settings.patch(freezing=self.device.type == "cpu"):
                 compiled(image, *cached)  # compiles
+        except torch.cuda.OutOfMemoryError:
+            raise  # another time it may succeed
         except Exception as error:  # of any type: compiler, linker, tracer, disk
             reason = str(error).strip().split("\n")[0]
             raise ConfigurationError(

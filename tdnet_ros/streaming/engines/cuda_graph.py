@@ -37,8 +37,12 @@ class CudaGraphEngine(Engine):
         try:
             return self._buffers.step(partial(self.network.compute, plan), (image, *cached))
         except RuntimeError as error:
+            reason = _first_of(error)
+            # What the device lacks, or is no longer able to do, says nothing of the step: it may succeed later.
+            if isinstance(reason, torch.cuda.OutOfMemoryError) or "captur" not in str(reason):
+                raise reason from None
             raise ConfigurationError(
-                f"runtime is 'cudagraph' and the step of sub-network {plan.subnetwork} cannot be captured ({error}): "
+                f"runtime is 'cudagraph' and the step of sub-network {plan.subnetwork} cannot be captured ({reason}): "
                 "expected runtime 'eager'"
             ) from error
 
@@ -110,6 +114,13 @@ class GraphCapture:
 def _fill(buffers: Sequence[Tensor], given: Sequence[Tensor]) -> None:
     for buffer, tensor in zip(buffers, given, strict=True):
         buffer.copy_(tensor)
+
+
+def _first_of(error: RuntimeError) -> RuntimeError:
+    """The error that began it: the end of a capture in which one was raised may raise another."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
 
 
 @contextmanager

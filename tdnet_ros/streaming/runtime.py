@@ -22,13 +22,32 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them on x86 and on ARM
 
 
+class _Threads:
+    """Torch's number of threads, which is the process's: what was there before a Runtime asked for another one."""
+
+    def __init__(self) -> None:
+        self._before = self._asked = 0
+
+    def use(self, threads: int) -> None:
+        """So many; with 0 those that were there, unless somebody else has set another number since."""
+        now = torch.get_num_threads()
+        before = self._before if now == self._asked else now
+        wanted = threads or before
+        if wanted != now:
+            torch.set_num_threads(wanted)
+        self._before, self._asked = before, threads
+
+
+_THREADS = _Threads()
+
+
 class Runtime:
     """Device, precision and engine of a network.
 
     ``device``: ``auto`` (CUDA when there is one), ``cpu``, ``cuda`` or ``cuda:N``. ``precision``: ``auto`` (fp16 on
     CUDA, fp32 on a CPU), ``fp32``, ``bf16`` or ``fp16``; the last not on a CPU, bf16 only on one that has the
-    instructions. ``engine``: ``auto`` or a name of ``tdnet_ros.streaming.engines``. ``threads``: of a CPU, 0 leaves
-    torch's number. Raises ConfigurationError for what does not exist on this machine.
+    instructions. ``engine``: ``auto`` or a name of ``tdnet_ros.streaming.engines``. ``threads``: of a CPU, for the
+    whole process; 0 is torch's own number. Raises ConfigurationError for what does not exist on this machine.
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, engine: str = "auto") -> None:
@@ -36,8 +55,7 @@ class Runtime:
         self.precision = _choose_precision(precision, self.device)
         self.dtype = PRECISIONS[self.precision]
         self.engine = choose_engine(engine, self.device)
-        if threads > 0:
-            torch.set_num_threads(threads)
+        _THREADS.use(threads)
 
     def synchronise(self) -> None:
         """Wait until the device has done what it was asked; makes stage times mean what they say."""

@@ -5,7 +5,7 @@ from /proc every few seconds. Before the run it segments pictures of every size 
 minutes are warm-up: by then every fault has happened once. What the node holds is the median of the minute after them
 and of the last one; its pace is the median time that a frame spends in it, of the ten minutes after them and of the
 last ten. Of a run of less than ten minutes half is warm-up; of one of less than 25 the two parts whose pace is compared
-are halves of the rest. Pace is judged only when others used little of the machine.
+are halves of the rest. Pace is judged only when others used little of the machine in both of them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Sample:
-    """What the node held, so many seconds after the start."""
+    """What the node held, and what the machine had worked, so many seconds after the start."""
 
     at_s: float
     holds: Holdings
+    machine: ProcessorTime
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = _soak(options, Path(folder))
     share = ProcessorTime.now().foreign_share_since(before)  # the node has ended, its time is ours
-    lines = judge(found["samples"], found["times"], 60 * options.minutes, share)
+    lines = judge(found["samples"], found["times"], 60 * options.minutes)
     _print(found, lines, share)
     machine.write_json(
         options.json,
@@ -78,15 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "settings": {name: value for name, value in vars(options).items() if name != "json"},
             "foreign_share": round(share, 3),
             **{name: value for name, value in found.items() if name not in ("samples", "times")},
-            "samples": [{"at_s": round(sample.at_s, 1), **asdict(sample.holds)} for sample in found["samples"]],
+            "samples": [
+                {"at_s": round(sample.at_s, 1), **asdict(sample.holds), "machine": asdict(sample.machine)}
+                for sample in found["samples"]
+            ],
+            "median_node_ms_by_minute": [round(ms, 1) for ms in medians(found["times"], 60.0)],
             "lines": [asdict(line) for line in lines],
         },
     )
     return machine.MISSED if any(line.holds is False for line in lines) else 0
 
 
-def judge(samples: Sequence[Sample], times: Sequence[tuple[float, float]], length_s: float, share: float) -> list[Line]:
-    """The limits. ``times``: (s after the start, node_ms) of every mask; ``share``: of the machine, used by others."""
+def judge(samples: Sequence[Sample], times: Sequence[tuple[float, float]], length_s: float) -> list[Line]:
+    """The limits. ``times``: (s after the start, node_ms) of every mask.
+
+    Pace is judged when others used little of the machine in either of the parts that are compared.
+    """
     warm_s = min(_WARM_UP_S, length_s / 2)
     pace_s = min(_PACE_S, (length_s - warm_s) / 2)
     held_s = min(_HELD_S, pace_s)
@@ -100,15 +108,27 @@ def judge(samples: Sequence[Sample], times: Sequence[tuple[float, float]], lengt
     ):
         begin, end = (_median([getattr(holds, name) for holds in part]) for part in (first, last))
         lines.append(Line(label, begin, end, f"+{limit:g}", end - begin <= limit))
-    begin_ms, end_ms = (
-        _median([ms for at_s, ms in times if low <= at_s < high])
-        for low, high in ((warm_s, warm_s + pace_s), (length_s - pace_s, length_s))
-    )
+    compared = (warm_s, warm_s + pace_s), (length_s - pace_s, length_s)
+    begin_ms, end_ms = (_median([ms for at_s, ms in times if low <= at_s < high]) for low, high in compared)
     steady = abs(end_ms / begin_ms - 1) <= LATENCY_LIMIT
-    lines.append(
-        Line("median node_ms", begin_ms, end_ms, f"{LATENCY_LIMIT:.0%}", steady if share <= BUSY_LIMIT else None)
-    )
+    shares = [foreign_share([sample for sample in samples if low <= sample.at_s < high]) for low, high in compared]
+    verdict = steady if all(share <= BUSY_LIMIT for share in shares) else None
+    lines.append(Line("median node_ms", begin_ms, end_ms, f"{LATENCY_LIMIT:.0%}", verdict))
     return lines
+
+
+def foreign_share(samples: Sequence[Sample]) -> float:
+    """Share of the machine that others than camera and node used between the first and the last of the samples."""
+    if not samples:
+        return math.nan
+    first, last = samples[0], samples[-1]
+    return last.machine.foreign_share_since(first.machine, last.holds.processor_s - first.holds.processor_s)
+
+
+def medians(times: Sequence[tuple[float, float]], part_s: float) -> list[float]:
+    """The median of each part of the run, from its start on: where the pace has changed, and whether it came back."""
+    parts = int(max((at_s for at_s, _ in times), default=0.0) / part_s) + 1
+    return [_median([ms for at_s, ms in times if part == int(at_s / part_s)]) for part in range(parts)]
 
 
 def _median(values: Sequence[float]) -> float:
@@ -149,7 +169,7 @@ def _soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         while (now_s := time.monotonic()) < end_s:
             node.require_running()
             camera.send(min(_WATCH_S, options.fault_period, end_s - now_s))
-            samples.append(Sample(time.monotonic() - start_s, Holdings.of(node.pid)))
+            samples.append(Sample(time.monotonic() - start_s, Holdings.of(node.pid), ProcessorTime.now()))
             if time.monotonic() >= next_fault_s:
                 first_faults_s.setdefault(camera.trouble(), round(time.monotonic() - start_s, 1))
                 next_fault_s += options.fault_period
@@ -199,8 +219,9 @@ def _wait_for_masks(node: NodeProcess, listener: Any, camera: Any, scale: int = 
 def _print(found: dict[str, Any], lines: Sequence[Line], share: float) -> None:
     print(f"\n{'':<24}{'first':>10}{'last':>10}{'limit':>8}")
     for line in lines:
-        verdict = {True: "holds", False: "DOES NOT HOLD", None: "not judged: the machine was busy"}[line.holds]
+        verdict = {True: "holds", False: "DOES NOT HOLD", None: "not judged: others were at work"}[line.holds]
         print(f"{line.name:<24}{line.first:>10.1f}{line.last:>10.1f}{line.limit:>8}  {verdict}")
+    print("median node_ms of every five minutes: " + " ".join(f"{ms:.0f}" for ms in medians(found["times"], 300.0)))
     shared = [sample.holds.shared_mib for sample in found["samples"]]
     print(f"\nof the memory, shared segments: {shared[0]:.1f} MiB at first, {shared[-1]:.1f} at last")
     print(

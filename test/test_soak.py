@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'tdnet_ros[ros]', or use a ROS 2 distribution")
 
 from benchmarks.process_watch import Holdings
-from benchmarks.soak import Line, Sample, judge, main
+from benchmarks.soak import Line, Sample, judge, main, medians
+from tdnet_ros.evaluation.machine_load import ProcessorTime
 
 LENGTH_S, WARM_UP_S = 1800.0, 300.0
 
@@ -23,9 +25,15 @@ def holdings(resident_mib: float = 300.0, threads: int = 20, descriptors: int = 
 def judged(
     first: Holdings, last: Holdings, last_ms: float = 10.0, share: float = 0.0, change_s: float = LENGTH_S / 2
 ) -> dict[str, Line]:
-    samples = [Sample(at_s, first if at_s < change_s else last) for at_s in range(0, int(LENGTH_S), 5)]
+    # Of two cores, one of which the node has; others take their share of the machine from the beginning to the change.
+    samples = []
+    busy_s = 0.0
+    for at_s in range(0, int(LENGTH_S), 5):
+        busy_s += 5 * (1 + (2 * share if at_s < change_s else 0.0))
+        holds = replace(first if at_s < change_s else last, processor_s=float(at_s))
+        samples.append(Sample(at_s, holds, ProcessorTime(2.0 * at_s, busy_s, 0.0)))
     times = [(at_s, 10.0 if at_s < change_s else last_ms) for at_s in range(int(LENGTH_S))]
-    return {line.name: line for line in judge(samples, times, LENGTH_S, share)}
+    return {line.name: line for line in judge(samples, times, LENGTH_S)}
 
 
 def test_what_stays_as_it_was_holds() -> None:
@@ -56,7 +64,12 @@ def test_what_grows_until_every_fault_has_happened_once_is_warm_up() -> None:
 
 def test_times_are_judged_on_a_quiet_machine_alone() -> None:
     assert judged(holdings(), holdings(), last_ms=11.1)["median node_ms"].holds is False
-    assert judged(holdings(), holdings(), last_ms=11.1, share=0.5)["median node_ms"].holds is None
+    assert judged(holdings(), holdings(), last_ms=11.1, share=0.05)["median node_ms"].holds is False
+    assert judged(holdings(), holdings(), last_ms=11.1, share=0.2)["median node_ms"].holds is None, "in the first part"
+
+
+def test_the_pace_of_every_part_is_told() -> None:
+    assert medians([(0.0, 10.0), (59.0, 12.0), (60.0, 20.0), (185.0, 30.0)], 60.0)[::3] == [11.0, 30.0]
 
 
 def test_holdings_are_those_of_the_process() -> None:

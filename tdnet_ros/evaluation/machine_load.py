@@ -32,8 +32,11 @@ class ProcessorTime:
         )
         return cls(sum(ticks) / per_second, (sum(ticks) - idle_ticks) / per_second, own_s)
 
-    def foreign_share_since(self, before: ProcessorTime) -> float:
-        """Share of the machine, 0 to 1, that others have used since then."""
+    def foreign_share_since(self, before: ProcessorTime, children_s: float = 0.0) -> float:
+        """Share of the machine, 0 to 1, that others have used since then.
+
+        ``children_s`` of that time is known to be of our children that still run.
+        """
         passed_s = self.total_s - before.total_s
-        foreign_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s)
+        foreign_s = (self.busy_s - before.busy_s) - (self.own_s - before.own_s) - children_s
         return min(1.0, max(0.0, foreign_s / passed_s)) if passed_s > 0 else 0.0

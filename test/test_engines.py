@@ -20,7 +20,6 @@ from tdnet_ros.networks.network import StepPlan
 from tdnet_ros.streaming import SegmentationStream, Segmenter, StreamSettings
 from tdnet_ros.streaming.engines import ENGINES, Engine, PreparedStep, choose_engine
 from tdnet_ros.streaming.engines.cuda_graph import StaticBuffers
-from tdnet_ros.streaming.runtime import Runtime
 from tdnet_ros.video.frame import Frame
 
 CPU = torch.device("cpu")
@@ -233,18 +232,6 @@ def test_the_engine_in_use_is_told(make_segmenter: Callable[..., Segmenter]) -> 
     segmenter = make_segmenter("replayed")
     assert segmenter.runtime.engine == "replayed"
     assert segmenter.runtime.describe().endswith("fp32, replayed")
-
-
-def test_no_number_of_threads_takes_back_an_earlier_one_and_leaves_the_callers_own() -> None:
-    before = torch.get_num_threads()
-    for threads, expected in ((before + 1, before + 1), (before + 2, before + 2), (0, before), (0, before)):
-        Runtime("cpu", threads=threads)
-        assert torch.get_num_threads() == expected
-    Runtime("cpu", threads=before + 1)
-    torch.set_num_threads(before + 2)
-    Runtime("cpu", threads=0)
-    assert torch.get_num_threads() == before + 2
-    torch.set_num_threads(before)
 
 
 def test_auto_is_a_choice_by_device() -> None:

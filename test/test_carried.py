@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.analytic_clip import DriveClip
 from tdnet_ros.errors import ConfigurationError, StateError
 from tdnet_ros.networks import build_network, load_network
 from tdnet_ros.networks.cost import count_cost
 from tdnet_ros.networks.network import SegmentationNetwork
+from tdnet_ros.streaming import Segmenter, StreamSettings
 from tdnet_ros.streaming.models import shipped_weights
 from tdnet_ros.training.bdnet_stage import BDNetStage
 from tdnet_ros.training.configuration import StageSettings
+from tdnet_ros.video.frame import Frame
 
 SIZE = (64, 96)
 
@@ -59,3 +63,15 @@ def test_it_is_recognised_and_not_trained_by_itself() -> None:
     assert network.info.keyframe_interval == 3
     with pytest.raises(ConfigurationError, match="trains 'carried_mnv2', expected a bdnet"):
         BDNetStage(network, StageSettings(kind="bdnet"), None)
+
+
+def test_between_keyframes_there_is_no_scale_to_lower_and_none_is_told() -> None:
+    """A budget that is missed makes keyframes rarer at once."""
+    settings = StreamSettings(low_resolution=0.4, latency_budget_ms=1e-3, motion="flow", cut_threshold=1.0)
+    segmenter = Segmenter("carried_mnv2", device="cpu", input_height=SIZE[0], settings=settings)
+    assert settings.scales(segmenter.network.info) == [1.0]
+    stream, clip = segmenter.stream(), DriveClip(*SIZE, seed=1)
+    plans = [stream.step(Frame(clip.picture(index), stamp_ns=index + 1)).plan for index in range(12)]
+    assert {plan.scale for plan in plans} == {1.0}
+    keyframes = [index for index, plan in enumerate(plans) if plan.keyframe]
+    assert np.diff(keyframes).max() > segmenter.network.info.keyframe_interval

@@ -209,6 +209,7 @@ def network_info(name: str) -> NetworkInfo:
         subnetworks=variant.subnetworks,
         low_resolution=variant.low_resolution,
         keyframe_interval=variant.keyframe_interval,
+        encodes_between=variant.encodes_between,
     )
 
 

@@ -15,7 +15,8 @@ class NetworkInfo:
     scores in input pixels, ``input_size`` (height, width) the size that the weights were made for,
     ``align_corners`` how scores are upsampled. ``low_resolution`` is the scale of the frames between keyframes that the
     weights were trained for, 1 in a network without keyframes; ``keyframe_interval`` is the longest distance of two
-    keyframes, in frames, that they are meant for, 1 where every frame is computed in full.
+    keyframes, in frames, that they are meant for, 1 where every frame is computed in full. ``encodes_between``: whether
+    the frames between keyframes are encoded; those that are not have no scale.
     """
 
     name: str
@@ -31,6 +32,7 @@ class NetworkInfo:
     terms: str = ""
     low_resolution: float = 1.0
     keyframe_interval: int = 1
+    encodes_between: bool = True
 
     @property
     def stated_terms(self) -> str:

@@ -57,6 +57,7 @@ class Variant:
     subnetworks: int = 1
     low_resolution: float = 1.0
     keyframe_interval: int = 1
+    encodes_between: bool = True
 
     def build(self, info: NetworkInfo) -> SegmentationNetwork:
         """The network with fresh weights."""
@@ -136,6 +137,7 @@ class BDNetVariant(Variant):
     """Everything that tells one BDNet from another. ``path`` names the kind of trunk and head."""
 
     keyframe_interval: int = 5
+    encodes_between: bool = False
     align_corners: bool = False
     input_size: tuple[int, int] = (1024, 2048)
     head_channels: int = 0

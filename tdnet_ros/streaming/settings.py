@@ -61,7 +61,9 @@ class StreamSettings:
         return self.interval(network) > 1 or network.keyframe_interval > 1
 
     def scale(self, network: NetworkInfo) -> float:
-        """Scale of that network's frames between keyframes."""
+        """Scale of that network's frames between keyframes; 1, whatever is set, where they are not encoded."""
+        if not network.encodes_between:
+            return 1.0
         return self.low_resolution or (network.low_resolution if network.keyframe_interval > 1 else _HALF)
 
     def scales(self, network: NetworkInfo) -> list[float]:
@@ -69,7 +71,7 @@ class StreamSettings:
         if self.interval(network) == 1:
             return []
         scale = self.scale(network)
-        lower = [each for each in SCALES if each < scale] if self.latency_budget_ms else []
+        lower = [each for each in eased_scales(network) if each < scale] if self.latency_budget_ms else []
         return [scale, *lower]
 
     def motion_source(self, network: NetworkInfo) -> MotionSource | None:
@@ -80,3 +82,8 @@ class StreamSettings:
             return ZeroMotion()
         flow = FlowMotion(self.cut_threshold)
         return flow if self.motion == "flow" else CodecMotion(flow)
+
+
+def eased_scales(network: NetworkInfo) -> tuple[float, ...]:
+    """Those to which a latency budget may lower the frames between keyframes of that network."""
+    return SCALES if network.encodes_between else ()

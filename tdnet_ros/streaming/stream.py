@@ -18,7 +18,7 @@ from tdnet_ros.streaming.network_motion import NetworkMotion
 from tdnet_ros.streaming.runtime import Preprocessor
 from tdnet_ros.streaming.schedule import TOGETHER, Plan, Rotation, Schedule
 from tdnet_ros.streaming.score_memory import Look, Remembered, ScoreMemory
-from tdnet_ros.streaming.settings import StreamSettings
+from tdnet_ros.streaming.settings import StreamSettings, eased_scales
 from tdnet_ros.video.frame import Break, Frame, MotionField
 from tdnet_ros.video.motion import MotionSource
 
@@ -144,7 +144,7 @@ class SegmentationStream:
         self._schedule.low_resolution = settings.scale(network)
         budget_ms = settings.latency_budget_ms
         if self._schedule.budget is None or self._schedule.budget.budget_ms != budget_ms:
-            self._schedule.budget = LatencyBudget(budget_ms) if budget_ms else None
+            self._schedule.budget = LatencyBudget(budget_ms, eased_scales(network)) if budget_ms else None
 
     def reset(self, reason: str = "asked for by the caller") -> None:
         """Empty the window: the next frame is the first of a new stream, and sub-network 0 segments it.

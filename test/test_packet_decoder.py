@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_packets import decode_all, packets_of
+from video_packets import LOW_DELAY, breaks, decode_all, packets_of
 
 from benchmarks.analytic_clip import DriveClip, encode
 from tdnet_ros.errors import DecodeError, SourceError
@@ -19,7 +19,7 @@ from tdnet_ros.video.file_packets import file_packets
 from tdnet_ros.video.frame import Break, Frame
 from tdnet_ros.video.h264_stream import HeaderWatch
 from tdnet_ros.video.optical_flow import FlowMotion
-from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder
+from tdnet_ros.video.packet_decoder import PacketDecoder
 
 CLIP, GOP, COUNT = DriveClip(96, 128, seed=1), 6, 15
 
@@ -28,12 +28,6 @@ CLIP, GOP, COUNT = DriveClip(96, 128, seed=1), 6, 15
 def encoded(codec: str = "libx264", gop: int = GOP, count: int = COUNT, **options: str) -> list[bytes]:
     pictures = [CLIP.picture(index) for index in range(count)]
     return list(encode(pictures, codec, gop, **(options or (FOLLOWABLE if codec == "libx264" else {}))))
-
-
-def breaks(pictures: list[DecodedPicture]) -> dict[int, Break]:
-    """Why motion is broken, by the number of the packet."""
-    found = {picture.packet.stamp_ns // 10**8: picture.motion for picture in pictures}
-    return {number: motion.broken for number, motion in found.items() if motion is not None and motion.broken}
 
 
 def test_every_picture_between_keyframes_has_motion() -> None:
@@ -76,7 +70,7 @@ def test_a_packet_that_cannot_be_decoded_counts_as_lost() -> None:
     packets[3] = replace(packets[3], data=packets[3].data[:5])
     packets[8] = replace(packets[8], data=b"no start code")
     pictures, decoder = decode_all(packets)
-    assert decoder.damaged == 2
+    assert (decoder.damaged, decoder.lost) == (2, 0)
     assert breaks(pictures) == {0: Break.START, 4: Break.LOSS, 6: Break.INTRA, 9: Break.LOSS, 12: Break.INTRA}
 
 
@@ -100,14 +94,10 @@ def test_joining_between_keyframes_waits_for_an_idr_picture() -> None:
     assert all(picture.intact for picture in pictures)
 
 
-@pytest.mark.parametrize(("codec", "encoder"), [("hevc", "libx265"), ("vp9", "libvpx-vp9"), ("av1", "libsvtav1")])
-def test_joining_waits_for_a_keyframe_in_every_codec(codec: str, encoder: str) -> None:
-    options = {
-        "libx265": {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none:bframes=0"},
-        "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
-        "libsvtav1": {"preset": "10", "svtav1-params": "pred-struct=1:rc=2:lp=1"},
-    }
-    packets = packets_of(encoded(encoder, gop=GOP, count=9, **options[encoder])[2:], codec)
+@pytest.mark.parametrize("codec", LOW_DELAY)
+def test_joining_waits_for_a_keyframe_in_every_codec(codec: str) -> None:
+    encoder, options = LOW_DELAY[codec]
+    packets = packets_of(encoded(encoder, gop=GOP, count=9, **options)[2:], codec)
     pictures, decoder = decode_all(packets)
     assert pictures[0].packet.stamp_ns == (GOP - 2) * 10**8 and len(pictures) == 3
     assert (decoder.waited, decoder.damaged) == (GOP - 2, 0)
@@ -136,6 +126,15 @@ def test_a_sender_that_starts_again_is_waited_for() -> None:
     pictures, decoder = decode_all(first + again)
     assert breaks(pictures) == {0: Break.START, 6: Break.INTRA, 106: Break.START}
     assert (decoder.waited, decoder.lost) == (4, 0)
+
+
+def test_what_the_caller_has_left_out_is_no_packet_that_never_came() -> None:
+    decoder, packets = PacketDecoder(vectors=True), packets_of(encoded())
+    pictures = [picture for packet in packets[:3] for picture in decoder.decode(packet)]
+    decoder.note_loss()
+    pictures += [picture for packet in [*packets[5:8], *packets[10:]] for picture in decoder.decode(packet)]
+    assert breaks(pictures) == {0: Break.START, 5: Break.LOSS, 6: Break.INTRA, 10: Break.LOSS, 12: Break.INTRA}
+    assert decoder.lost == 2, "those before packet 10"
 
 
 def test_parameter_sets_in_a_packet_of_their_own_belong_to_the_next() -> None:

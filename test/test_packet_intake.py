@@ -21,6 +21,7 @@ from tdnet_ros.video.frame import Break, Frame
 from tdnet_ros.video.messages.cdr import view_compressed, view_compressed_video, view_ffmpeg_packet
 from tdnet_ros.video.messages.packets import compressed_packet, ffmpeg_packet, foxglove_packet, read_packet
 from tdnet_ros.video.messages.types import COMPRESSED_TYPE, FFMPEG_TYPE, FOXGLOVE_TYPE
+from tdnet_ros.video.packet_decoder import VideoPacket
 
 CLIP, GOP, COUNT = DriveClip(96, 128, seed=1), 6, 15
 PERIOD_NS = 10**8
@@ -137,7 +138,21 @@ def test_after_a_loss_nothing_is_shown_until_the_next_keyframe(how: str, caplog:
     assert shown[3][1].motion.broken is Break.LOSS and shown[4][1].motion.broken is None
     assert errors == (how in ("damaged", "no packet"))
     assert caplog.text.count("no mask until the next keyframe") == 1
-    assert intake.withheld == 2 and intake.lost == (how != "damaged")
+    assert intake.withheld == 2 and intake.lost == (how == "lost"), "what was thrown away has come"
+
+
+def test_another_size_after_a_loss_is_handed_on_at_its_keyframe() -> None:
+    """With vectors that cannot be followed nothing tells the later pictures' sizes but these themselves."""
+    options = {"preset": "medium", "tune": "zerolatency", "bf": "0", "refs": "3"}
+    larger = DriveClip(128, 160, seed=1)
+    small = list(encode_packets((CLIP.picture(index) for index in range(COUNT)), gop=COUNT, options=options))[:8]
+    large = list(encode_packets((larger.picture(index) for index in range(5)), gop=GOP, options=options))
+    intake, shown = PacketIntake(), []
+    for index, data in enumerate([*small[:4], *small[5:], *large]):
+        if intake.decode(VideoPacket(10**9 + index * PERIOD_NS, 0, "front", "h264", data)):
+            number, frame = taken(intake)
+            shown.append((number, frame.height, frame.motion and frame.motion.broken))
+    assert shown[4:] == [(7, 128, Break.LOSS), *((number, 128, None) for number in (8, 9, 10, 11))]
 
 
 def test_damaged_pictures_are_shown_to_those_who_want_them() -> None:

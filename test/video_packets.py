@@ -10,8 +10,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from tdnet_ros.video.frame import Break
 from tdnet_ros.video.messages.types import FFMPEG_TYPE, FOXGLOVE_TYPE, typestore
 from tdnet_ros.video.packet_decoder import DecodedPicture, PacketDecoder, VideoPacket
+
+#: Codecs without vectors: the encoder's name, and options without B-frames.
+LOW_DELAY = {
+    "hevc": ("libx265", {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none:bframes=0"}),
+    "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}),
+    "av1": ("libsvtav1", {"preset": "10", "svtav1-params": "pred-struct=1:rc=2:lp=1"}),
+}
 
 
 def packets_of(data: Iterable[bytes], codec: str = "h264", counted: bool = True) -> list[VideoPacket]:
@@ -47,6 +55,12 @@ def decode_all(packets: Iterable[VideoPacket]) -> tuple[list[DecodedPicture], Pa
     decoder = PacketDecoder(vectors=True)
     pictures = [picture for packet in packets for picture in decoder.decode(packet)]
     return [*pictures, *decoder.flush()], decoder
+
+
+def breaks(pictures: list[DecodedPicture]) -> dict[int, Break]:
+    """Why motion is broken, by the number of the packet."""
+    found = {picture.packet.stamp_ns // 10**8: picture.motion for picture in pictures}
+    return {number: motion.broken for number, motion in found.items() if motion is not None and motion.broken}
 
 
 def packet_message(

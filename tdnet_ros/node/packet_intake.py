@@ -122,12 +122,14 @@ class PacketIntake:
         self._newest, self._waiting = None, reason
 
     def _frame(self, picture: DecodedPicture) -> Frame:
-        packet = picture.packet
+        packet, motion = picture.packet, self._motion
+        if motion is not None and motion.broken is not None:  # maybe at a picture of another size
+            motion = MotionField.without_path(picture.picture.height, picture.picture.width, motion.broken)
         if packet.brightness_encoding:
             plane = picture.brightness()
             height, width = plane.shape
             stamp = divmod(packet.stamp_ns, _NS)
             size = (height, width, packet.brightness_encoding, 0, width)
             frame = to_frame(ImageView(*stamp, packet.frame_id, *size, memoryview(plane).cast("B")))
-            return replace(frame, motion=self._motion)
-        return Frame(picture.rgb(), packet.stamp_ns or None, "rgb8", packet.frame_id, packet.codec, motion=self._motion)
+            return replace(frame, motion=motion)
+        return Frame(picture.rgb(), packet.stamp_ns or None, "rgb8", packet.frame_id, packet.codec, motion=motion)

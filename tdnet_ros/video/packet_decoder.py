@@ -90,16 +90,16 @@ class PacketDecoder:
     """Decodes the packets of one stream in order, and every one of them, whichever pictures are used.
 
     A loss is found by the sender's count or by the bitstream's frame_num, as the decoder goes on after one without a
-    word. A stream begins at a keyframe, or in H.264 at a recovery point, not before. ``damaged`` counts packets that
-    gave no image though they should have, or a part of one, ``waited`` those before the first entry point, ``lost``
-    those that never came.
+    word. A stream begins at a keyframe, or in H.264 at a recovery point, not before, and so does what a sender sends
+    that has started again. ``damaged`` counts packets that gave no image though they should have, or a part of one,
+    ``waited`` those before the first entry point, ``lost`` those that never came and that ``note_loss`` has not told.
     """
 
     def __init__(self, vectors: bool = False) -> None:
         """``vectors``: read motion from the bitstream; without it, ``motion`` of a picture is None or broken."""
         self.damaged = self.waited = self.lost = 0
         self._vectors = vectors
-        self._codec = ""
+        self._codec = self._reported = ""
         self._context: Any = None
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
@@ -118,7 +118,7 @@ class PacketDecoder:
 
     def decode(self, packet: VideoPacket) -> Iterator[DecodedPicture]:
         """The pictures that came out, mostly this packet's; another codec starts a new stream."""
-        if packet.codec != self._codec:
+        if packet.codec != self._codec or (self._codec != _WITH_VECTORS and self._has_started_again(packet)):
             yield from self.flush()
             self._codec = packet.codec
             self._context = cast(Any, av.CodecContext.create(_DECODERS.get(packet.codec, packet.codec), "r"))
@@ -133,7 +133,8 @@ class PacketDecoder:
             try:
                 unit = self._headers.read(data)
             except DecodeError:
-                self._miss()
+                self.damaged += 1
+                self.note_loss()
                 return
             # Some senders put parameter sets into a packet of their own: they belong to the next picture.
             self._ahead = data if unit is None and len(data) < _LONGEST_AHEAD else b""
@@ -152,8 +153,8 @@ class PacketDecoder:
         yield from self._pictures(wrapped)
 
     def note_loss(self) -> None:
-        """Packets were left out before the next one, which no count of the sender's tells."""
-        self._missed = True
+        """Packets were left out before the next one; who calls this counts them, if they are to be counted."""
+        self._missed = self._noted = True
 
     def flush(self) -> Iterator[DecodedPicture]:
         """What the decoder still holds back: B-frames make it wait."""
@@ -165,9 +166,10 @@ class PacketDecoder:
         """Forget what the pictures so far have told: what comes is another stream."""
         self._headers = HeaderWatch()
         self._ahead = b""
-        self._fault = self._fault_before = self._reported = ""
+        self._fault = self._fault_before = ""
         self._last_pts: int | None = None
-        self._entered = self._missed = self._reordered = False
+        self._numbers: deque[int] = deque(maxlen=_LONGEST_DELAY)
+        self._entered = self._missed = self._noted = self._reordered = False
         self._last_index: int | None = None
         self._gaps: deque[tuple[int, Break]] = deque(maxlen=_LONGEST_DELAY)
         self._last_intra = False
@@ -181,26 +183,41 @@ class PacketDecoder:
 
     def _enter(self, packet: VideoPacket, unit: AccessUnit) -> bool:
         """Whether an H.264 packet can be decoded: its sender's first entry point has come."""
-        if self._step(packet) < 0 and not self._headers.has_b_slices:  # B-frames come out of order by nature
+        if self._has_started_again(packet, unit):
             self._entered, self._last_pts = False, None
+            self._numbers.clear()
         if not self._entered and not unit.is_entry:
             self.waited += 1
             return False
         return True
 
+    def _has_started_again(self, packet: VideoPacket, unit: AccessUnit | None = None) -> bool:
+        """Whether the sender counts anew. B-frames make numbers late, but each comes once, and no keyframe is late."""
+        step = self._step(packet)
+        if step < 0:
+            if unit is not None:
+                may_be_late = self._headers.has_b_slices and not unit.is_entry
+            else:
+                may_be_late = packet.codec == "hevc" and not starts_group(packet.codec, packet.data)
+            return not may_be_late or step < -_LONGEST_DELAY or packet.pts in self._numbers
+        return step > 0 and packet.pts in self._numbers
+
     def _gap(self, packet: VideoPacket, unit: AccessUnit | None) -> Break | None:
         """Whether this packet continues the one before; notes what the headers say of the group of pictures."""
         step = self._step(packet)
         # B-frames come in another order than their senders count them in.
-        self._reordered |= self._headers.has_b_slices or (unit is None and -_LONGEST_DELAY <= step < 0)
+        self._reordered |= self._headers.has_b_slices or step < 0
         missing = 0 if self._reordered else step - 1
         lost = missing if missing > 0 or unit is None else unit.lost
         gap = Break.LOSS if lost > 0 or self._missed else None
-        if not self._entered or (unit is None and step < -_LONGEST_DELAY):
+        if not self._entered:
             gap, lost, self._entered = Break.START, 0, True
-        self.lost += max(lost, 0)
-        self._missed = False
+        if not self._noted:
+            self.lost += max(lost, 0)
+        self._missed = self._noted = False
         self._last_pts = packet.pts
+        if packet.pts is not None:
+            self._numbers.append(packet.pts)
         if unit is not None:
             if unit.is_entry:
                 self._fault, self._fault_before = "", self._fault

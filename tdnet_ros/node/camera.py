@@ -177,26 +177,28 @@ class Camera:
 
     def take(self) -> Picture | None:
         """The newest frame of what has arrived, the stream made ready for it; None when there is none."""
-        arrivals = self._mailbox.take()
-        taken_s, pictures, lost = time.perf_counter(), 0, self._decoder.lost
+        arrivals, shown = self._mailbox.take(), list[Arrival]()
+        taken_s, lost = time.perf_counter(), self._decoder.lost
         self.stream.limits, self.stream.settings = self.parameters.limits, self.parameters.stream_settings
         for arrival in arrivals:
             with self.attended():
                 if arrival.reset_reason is not None:
                     self.stream.reset(arrival.reset_reason)
-                pictures += self._decoder.feed(arrival.message, arrival.after_gap)
-        self._health.skipped += max(0, pictures - 1)
+                    with contextlib.suppress(TdnetRosError):
+                        self._decoder.newest()  # belongs to what was before the reset
+                if self._decoder.feed(arrival.message, arrival.after_gap):
+                    shown.append(arrival)
+        self._health.skipped += max(0, len(shown) - 1)
         if self._decoder.lost > lost:
             self._report(f"{self._decoder.lost - lost} video packets were lost before they arrived")
         with self.attended():
-            decoded = self._decoder.newest()
-            self._health.skipped += decoded is None and pictures > 0  # withheld: a damaged one came after it
-            if decoded is not None:
+            if (decoded := self._decoder.newest()) is not None:
                 header, frame = decoded
                 self._finishing.check(frame.height, frame.width)
-                last = arrivals[-1]
-                times = FrameTimes(last.arrived_s, taken_s, time.perf_counter())
-                return Picture(header, replace(frame, sender=last.sender), times)
+                source = (shown or arrivals)[-1]
+                times = FrameTimes(source.arrived_s, taken_s, time.perf_counter())
+                return Picture(header, replace(frame, sender=source.sender), times)
+            self._health.skipped += bool(shown)  # withheld: a damaged one came after it
         return None
 
     def publish(self, picture: Picture, result: Segmentation) -> None:

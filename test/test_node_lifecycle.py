@@ -25,6 +25,7 @@ from tdnet_ros.errors import ConfigurationError, NodeFailure
 from tdnet_ros.labels import CAMVID
 from tdnet_ros.node.segmentation_node import SegmentationNode
 from tdnet_ros.node.transport import PROFILE_VARIABLES
+from tdnet_ros.streaming import StreamSettings
 
 
 class Manager:
@@ -84,7 +85,8 @@ class Engine:
             raise fault
         type(self).made.append(weakref.ref(self))
         self.labels = CAMVID
-        self.network = SimpleNamespace(info=SimpleNamespace(name="none", stated_terms="none", input_size=(64, 96)))
+        info = SimpleNamespace(name="none", stated_terms="none", input_size=(64, 96), keyframe_interval=1)
+        self.network = SimpleNamespace(info=info)
         self.runtime = SimpleNamespace(
             device=SimpleNamespace(type="cuda"), describe=lambda: "a GPU", release_unused=lambda: None
         )
@@ -94,6 +96,11 @@ class Engine:
         if (refusal := type(self).refusal) is not None:
             type(self).refusal = None
             raise refusal
+
+    def check(self, settings: StreamSettings) -> None:
+        """As of an export without frames between keyframes."""
+        if settings.keyframe_interval > 1:
+            raise ConfigurationError("keyframe_interval is not exported")
 
     def stream(self, limits: object) -> Any:
         """A stream keeps its segmenter."""
@@ -128,6 +135,19 @@ def test_without_vision_msgs_one_line_says_so_and_the_rest_works(
     assert "label_info is not published" in said[0] and "ros-" in said[0] and "-vision-msgs" in said[0]
     assert node.count_publishers("front/mask") == node.count_publishers("left/mask") == 1
     assert node.count_publishers("front/label_info") == 0
+
+
+def test_what_the_engine_has_no_steps_for_is_refused_and_what_changes_nothing_is_said(
+    node: SegmentationNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = "latency_budget_ms is 50.0 and changes nothing: 'none' computes every frame in full"
+    node.set_parameters([Parameter("latency_budget_ms", value=50.0)])
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert said in "".join(capfd.readouterr())
+    (refused,) = node.set_parameters([Parameter("keyframe_interval", value=3)])
+    assert (refused.successful, refused.reason) == (False, "keyframe_interval is not exported")
+    assert node.parameters.keyframe_interval == 0
+    assert node.set_parameters([Parameter("latency_budget_ms", value=40.0)])[0].successful
 
 
 def alive() -> list[bool]:

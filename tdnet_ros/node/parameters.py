@@ -110,7 +110,7 @@ class SegmentationParameters:
     latency_budget_ms: float = setting(
         0.0,
         "Age, in ms, above which the frames between keyframes lose resolution and keyframes become rarer, step by "
-        "step; 0: no limit.",
+        "step; 0: no limit. Changes nothing where every frame is computed in full, as by the default model.",
         0.0,
         live=True,
     )

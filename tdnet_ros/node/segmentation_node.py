@@ -158,7 +158,7 @@ class SegmentationNode(LifecycleNode):
         # Not by the ROS clock: that may stand still, or go back when a bag is played again.
         self._timer = self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._unknown = undeclared(self)
-        for text in self._unknown:
+        for text in (*self._unknown, *self.parameters.stream_settings.remarks(self._segmenter.network.info)):
             self.get_logger().warning(text)
         self.get_logger().info(f"segmenting {', '.join(camera.topic for camera in self._cameras)}")
 
@@ -195,7 +195,8 @@ class SegmentationNode(LifecycleNode):
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
             wanted = changed(self.parameters, parameters, working=bool(self._cameras))
-            _ = wanted.stream_settings  # refuses what its ranges alone do not
+            settings = wanted.stream_settings  # refuses what its ranges alone do not
+            _ = self._segmenter and self._segmenter.check(settings)
             other_gap = wanted.max_gap_s != self.parameters.max_gap_s
             self.parameters = wanted
         except ConfigurationError as error:
@@ -268,6 +269,7 @@ class SegmentationNode(LifecycleNode):
             "transport warning": self._transport.warning,
             "device memory (MiB)": "n/a" if memory_mib is None else f"{memory_mib:.0f}",
             "unknown parameters": "; ".join(self._unknown),
+            "parameters without effect": "; ".join(self.parameters.stream_settings.remarks(network)),
         }
 
 

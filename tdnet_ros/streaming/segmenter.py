@@ -82,6 +82,7 @@ class Segmenter:
         self.failed_batches = 0
         self._retreat = Retreat()
         self.settings = settings or StreamSettings()
+        self.check(self.settings)
 
     @property
     def labels(self) -> LabelSet:
@@ -170,6 +171,10 @@ class Segmenter:
                 image = images[0] if batch == 1 else torch.cat(images)
                 walk_plans(self.network, image, scales, self.engine.compute, kind)
             self.step_together([(stream, frame) for stream in streams], confidence=True)
+
+    def check(self, settings: StreamSettings) -> None:
+        """Raise ConfigurationError for settings that need steps which an export lacks."""
+        settings.check_scales(self.network.info, self.engine.scales)
 
     def _check_streams(self, streams: Sequence[SegmentationStream]) -> None:
         for stream in streams:

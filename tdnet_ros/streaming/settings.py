@@ -74,6 +74,35 @@ class StreamSettings:
         lower = [each for each in eased_scales(network) if each < scale] if self.latency_budget_ms else []
         return [scale, *lower]
 
+    def check_scales(self, network: NetworkInfo, there: frozenset[float] | None) -> None:
+        """Raise ConfigurationError when frames between keyframes can come to have a scale that is not ``there``.
+
+        ``there`` is what an export of that network has; None where every scale can be made ready.
+        """
+        if there is None or not self.alternates(network) or set(self.scales(network)) <= there:
+            return
+        given = f"keyframe_interval is {self.keyframe_interval}, low_resolution {self.low_resolution} and "
+        given += f"latency_budget_ms {self.latency_budget_ms}"
+        if not there:
+            raise ConfigurationError(
+                f"{given}, and the export of '{network.name}' has no frames between keyframes, "
+                "expected keyframe_interval 0 or 1"
+            )
+        raise ConfigurationError(
+            f"{given}, for scales of {self.scales(network)} between keyframes, of which the export of "
+            f"'{network.name}' has {', '.join(map(str, sorted(there)))}, expected low_resolution 0 or one of them, "
+            "and latency_budget_ms 0"
+        )
+
+    def remarks(self, network: NetworkInfo) -> list[str]:
+        """What is set and changes nothing for that network, in words."""
+        if not self.latency_budget_ms or self.interval(network) > 1:
+            return []
+        return [
+            f"latency_budget_ms is {self.latency_budget_ms} and changes nothing: '{network.name}' computes every frame "
+            "in full, expected keyframe_interval above 1 or a network with keyframes"
+        ]
+
     def motion_source(self, network: NetworkInfo) -> MotionSource | None:
         """A new source of motion; None where every frame is computed in full."""
         if self.interval(network) == 1:

@@ -63,6 +63,11 @@ class Engine(ABC):
         return step(image, *cached)
 
     @property
+    def scales(self) -> frozenset[float] | None:
+        """Scales at which it can serve frames between keyframes; None for every one."""
+        return None
+
+    @property
     def prepared(self) -> list[StepPlan]:
         """The plans of the steps that are ready, one for each step."""
         with self._lock:

@@ -52,6 +52,12 @@ class OnnxRuntimeEngine(Engine):
                 "(for CUDA and TensorRT: onnxruntime-gpu in place of onnxruntime)"
             )
 
+    @property
+    def scales(self) -> frozenset[float] | None:
+        if self._manifest is None:
+            return None
+        return frozenset(step.plan.scale for step in self._manifest.steps if step.plan.fused)
+
     def prepare(self, plan: StepPlan, image: Tensor, *cached: Tensor) -> PreparedStep:
         if self._manifest is None or self._folder is None:
             if image.dtype not in _NUMPY_TYPES:

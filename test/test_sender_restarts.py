@@ -45,3 +45,15 @@ def test_a_keyframe_that_counts_back_is_a_sender_that_starts_again() -> None:
     again = [replace(packet, stamp_ns=packet.stamp_ns + 10**10) for packet in [*packets[:4], *packets[5:7]]]
     pictures, decoder = decode_all(first + again)
     assert breaks(pictures) == {0: Break.START, 100: Break.START, 106: Break.LOSS} and decoder.lost == 1
+
+
+def test_a_number_that_comes_twice_is_a_sender_that_starts_again() -> None:
+    """In H.264 with B-frames, too, whose numbers go back by themselves."""
+    options = {"preset": "medium", "bf": "2", "refs": "1", "b-adapt": "0"}
+    data = encode([CLIP.picture(index) for index in range(COUNT)], "libx264", GOP, **options)
+    numbers = [0, 3, 1, 2, 5, 4, 6, 9, 7, 8, 11, 10, 12, 14, 13]
+    packets = [replace(packet, pts=number) for packet, number in zip(packets_of(data), numbers, strict=True)]
+    again = [replace(packet, stamp_ns=packet.stamp_ns + 10**10) for packet in packets[2:]]
+    pictures, decoder = decode_all(packets[:12] + again)
+    assert {number: reason for number, reason in breaks(pictures).items() if number >= 100} == {106: Break.START}
+    assert decoder.waited == GOP - 2 and not decoder.damaged

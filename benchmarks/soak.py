@@ -126,7 +126,7 @@ def foreign_share(samples: Sequence[Sample]) -> float:
 
 
 def medians(times: Sequence[tuple[float, float]], part_s: float) -> list[float]:
-    """The median of each whole part of the run, from its start on: where the pace has changed, and whether it came back."""
+    """The median of each whole part of the run, from its start on: when the pace has changed, and for how long."""
     parts = int(max((at_s for at_s, _ in times), default=0.0) / part_s)
     return [_median([ms for at_s, ms in times if part == int(at_s / part_s)]) for part in range(parts)]
 

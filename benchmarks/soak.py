@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def judge(samples: Sequence[Sample], times: Sequence[tuple[float, float]], length_s: float) -> list[Line]:
     """The limits. ``times``: (s after the start, node_ms) of every mask.
 
-    Pace is judged when others used little of the machine in either of the parts that are compared.
+    Pace is judged when others used little of the machine in both of the parts that are compared.
     """
     warm_s = min(_WARM_UP_S, length_s / 2)
     pace_s = min(_PACE_S, (length_s - warm_s) / 2)

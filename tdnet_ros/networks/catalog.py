@@ -25,21 +25,13 @@ _MOBILE_BDNET: dict[str, Any] = {
     "stride": 4,
     "input_size": (360, 480),
 }
-_MOBILE_TDNET: dict[str, Any] = {
-    "path": "mobile",
-    "path_channels": 128,
+_MOBILE_TDNET: dict[str, Any] = _MOBILE_BDNET | {
     "feature_groups": 2,
     "key_channels": 64,
     "value_channels": 128,
     "window_stride": 2,
     "norm": "channel",
     "head": "detail",
-    "head_channels": 96,
-    "labels": CAMVID,
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "stride": 4,
-    "input_size": (360, 480),
     "align_corners": False,
 }
 

@@ -196,7 +196,8 @@ class SegmentationNode(LifecycleNode):
         try:
             wanted = changed(self.parameters, parameters, working=bool(self._cameras))
             settings = wanted.stream_settings  # refuses what its ranges alone do not
-            _ = self._segmenter and self._segmenter.check(settings)
+            if self._segmenter is not None:
+                self._segmenter.check(settings)
             other_gap = wanted.max_gap_s != self.parameters.max_gap_s
             self.parameters = wanted
         except ConfigurationError as error:
